@@ -1,0 +1,21 @@
+//! The commands: a module per noun or verb.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod failures;
+pub(crate) mod function;
+pub(crate) mod job;
+pub(crate) mod logs;
+pub(crate) mod results;
+pub(crate) mod run;
+pub(crate) mod run_command;
+pub(crate) mod run_files;
+pub(crate) mod submit;
+pub(crate) mod task;
+pub(crate) mod up;
+pub(crate) mod wait;
+pub(crate) mod watch;
+pub(crate) mod worker;

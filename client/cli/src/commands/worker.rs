@@ -1,0 +1,103 @@
+//! `sheaf worker`.
+
+use clap::Subcommand;
+use sheaf_api::{Api, Code, wire::WorkerView};
+
+use crate::{
+    connect::{Need, Session},
+    exit::Exit,
+    output::{Printer, Row, facts},
+    problem::{Outcome, Problem},
+    settings::Settings,
+    text,
+};
+
+/// Workers
+#[derive(Debug, Subcommand)]
+pub(crate) enum Worker {
+    /// List the workers heard of lately
+    List,
+    /// Show one worker
+    Info {
+        /// Its id, or the beginning of it
+        worker: String,
+    },
+}
+
+impl Row for WorkerView {
+    const COLUMNS: &'static [&'static str] =
+        &["WORKER", "HOST", "STATE", ">SLOTS", ">CHUNKS HELD", ">TASKS ENDED", "HEARD OF"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.host.clone(),
+            state(self).to_owned(),
+            self.slots.to_string(),
+            self.holding.len().to_string(),
+            text::count(self.tasks_ended),
+            text::ago(self.seen_at_ms),
+        ]
+    }
+}
+
+const fn state(worker: &WorkerView) -> &'static str {
+    if worker.draining {
+        "draining"
+    } else if worker.slots == 0 {
+        "looking on"
+    } else if worker.holding.is_empty() {
+        "idle"
+    } else {
+        "busy"
+    }
+}
+
+impl Worker {
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let session = Session::open(settings, Need::Look).await?;
+        let rows = session.api().workers().await?.rows;
+        let printer = Printer(settings.output);
+        match self {
+            // A process that only looks is no worker.
+            Self::List => {
+                let rows: Vec<_> = rows.into_iter().filter(|worker| worker.slots > 0).collect();
+                printer.list(&rows)?;
+                if rows.is_empty() && printer.0.is_table() {
+                    eprintln!("no worker runs; `sheaf up` starts one");
+                }
+            }
+            Self::Info { worker } => {
+                let view = rows.iter().find(|row| row.id.to_string().starts_with(&worker)).ok_or_else(|| {
+                    Problem::new(Code::NotFound, format!("no worker {worker} was heard of lately"))
+                        .with_hint("`sheaf worker list` shows those there are")
+                })?;
+                printer.one(view, &view.id(), || describe(view))?;
+            }
+        }
+        session.close().await;
+        Ok(Exit::Succeeded)
+    }
+}
+
+fn describe(worker: &WorkerView) -> String {
+    let lanes: Vec<_> = worker.lanes.iter().map(ToString::to_string).collect();
+    let mut text = facts(&[
+        ("worker", worker.id.to_string()),
+        ("host", worker.host.clone()),
+        ("state", state(worker).to_owned()),
+        ("slots", worker.slots.to_string()),
+        ("lanes", lanes.join(", ")),
+        ("running since", text::time(worker.started_at_ms)),
+        ("heard of", text::ago(worker.seen_at_ms)),
+        ("tasks ended", text::count(worker.tasks_ended)),
+    ]);
+    for chunk in &worker.holding {
+        text += &format!("holds {chunk}\n");
+    }
+    text
+}

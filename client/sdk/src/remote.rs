@@ -1,0 +1,404 @@
+//! A grid that runs elsewhere: the calls over HTTP.
+//!
+//! A call that did not arrive, or whose answer was lost, is sent again until its time is over: every call may be repeated.
+//! So a client outlives a restart of its grid, and what it gets in the end says truly whether its write may have happened.
+
+use std::{error::Error as _, fmt, time::Duration};
+
+use backon::Retryable;
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Client, Method, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use sheaf_api::{
+    Answer, Api, ApiError, Code, WriteOutcome, stream,
+    wire::{
+        CreateJob, EventView, FunctionView, GridView, JobFilter, JobView, Page, PutFunction, ReadResults, ResultsPage,
+        RetryJob, SubmitChunk, SubmitReply, TaskView, WorkerView,
+    },
+};
+use sheaf_core::{FunctionName, JobId, Seal, TaskId, limits};
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
+
+use crate::retry::may_pass;
+
+/// How long a call is repeated, from its first failure on, unless [`Remote::with_retry_ms_max`] says otherwise.
+pub const RETRY_MS_DEFAULT: u64 = 60_000;
+/// How long an answer may take, besides what the call itself asks to wait; and the longest pause within one.
+const ANSWER_MS_MAX: u64 = 10_000;
+const CONNECT_MS_MAX: u64 = 5_000;
+/// A connection is kept for this long after its last use: less than the server keeps it, so that none is used while the
+/// server closes it.
+const IDLE_MS_MAX: u64 = 30_000;
+/// The slowest upload that is waited for.
+const UPLOAD_BYTES_PER_MS_MIN: usize = 1_024;
+/// First pause before a repetition; doubled each time, up to the maximum, with full jitter.
+const PAUSE_BASE_MS: u64 = 100;
+const PAUSE_MS_MAX: u64 = 5_000;
+/// A set of chunks longer than this as text travels in a body instead of the URL.
+const URL_SET_BYTES_MAX: usize = 4_096;
+const JSON: &str = "application/json";
+
+/// The calls of a grid that runs elsewhere. Cloning shares its connections.
+///
+/// Calls that failed with [`Code::Throttled`], [`Code::Unavailable`] or [`Code::Unknown`] are repeated with exponential
+/// back-off and full jitter, and not before the time that the grid names. An error that comes out in the end is
+/// [`Code::Unknown`] when any of the repetitions may have happened.
+#[derive(Clone)]
+pub struct Remote {
+    client: Client,
+    base: Url,
+    authorization: HeaderValue,
+    retry_ms_max: u64,
+}
+
+impl Remote {
+    /// A client of the grid at a URL such as `http://127.0.0.1:7433`, with its token. Does not connect yet.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`] when the URL or the token is not one.
+    pub fn new(url: &str, token: &str) -> Answer<Self> {
+        let base = Url::parse(url).map_err(|error| ApiError::invalid(format!("{url:?} is not a URL: {error}")))?;
+        if base.scheme() != "http" || !base.username().is_empty() || base.password().is_some() {
+            let message = format!("{}:// is not where a grid can be reached", base.scheme());
+            return Err(ApiError::invalid(message).with_hint("give an address such as http://127.0.0.1:7433"));
+        }
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| ApiError::invalid("the token holds characters that no token has"))?;
+        authorization.set_sensitive(true);
+        let mut client = Client::builder()
+            .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
+            .pool_idle_timeout(Duration::from_millis(IDLE_MS_MAX))
+            .redirect(reqwest::redirect::Policy::none());
+        if matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+            client = client.no_proxy();
+        }
+        let client = client.build();
+        let client = client.map_err(|error| ApiError::new(Code::Internal, format!("no HTTP client: {error}")))?;
+        Ok(Self { client, base, authorization, retry_ms_max: RETRY_MS_DEFAULT })
+    }
+
+    /// The same, repeating a call for at most so long from its first failure on; 0 for never.
+    pub const fn with_retry_ms_max(mut self, retry_ms_max: u64) -> Self {
+        self.retry_ms_max = retry_ms_max;
+        self
+    }
+
+    fn request(&self, name: &'static str, method: Method, path: &[&str]) -> Request {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("HTTP URLs have a path").pop_if_empty().push("v1").extend(path);
+        Request { name, method, url, body: Bytes::new(), media_type: "", wait_ms: 0 }
+    }
+
+    fn get(&self, name: &'static str, path: &[&str]) -> Request {
+        self.request(name, Method::GET, path)
+    }
+
+    fn post(&self, name: &'static str, path: &[&str]) -> Request {
+        self.request(name, Method::POST, path)
+    }
+
+    /// Sends a request until it is answered for good, and reads the answer.
+    async fn json<T: DeserializeOwned>(&self, request: Request) -> Answer<T> {
+        let name = request.name;
+        serde_json::from_slice(&self.send(request).await?).map_err(|error| unreadable(name, error))
+    }
+
+    async fn send(&self, request: Request) -> Answer<Bytes> {
+        if request.body.len() > limits::REQUEST_BYTES_MAX {
+            let (found, limit) = (request.body.len(), limits::REQUEST_BYTES_MAX);
+            let message = format!("{} of {found} bytes: the limit is {limit}", request.name);
+            return Err(ApiError::new(Code::TooLarge, message).with_hint("send fewer chunks at a time"));
+        }
+        let span = tracing::debug_span!("call", name = request.name);
+        let mut patience = Patience::new(self.retry_ms_max);
+        let sent = (|| self.attempt(&request))
+            .retry(FullJitter { ceiling_ms: PAUSE_BASE_MS })
+            .when(may_pass)
+            .adjust(|error, pause| patience.pause(error, pause?))
+            .notify(|error, pause| {
+                let (code, pause_ms) = (error.code.as_str(), pause.as_millis() as u64);
+                tracing::debug!(%error, code, pause_ms, "sent again");
+            });
+        let sent = sent.instrument(span).await;
+        sent.map_err(|error| patience.verdict(error))
+    }
+
+    async fn attempt(&self, request: &Request) -> Answer<Bytes> {
+        let mut builder = self.client.request(request.method.clone(), request.url.clone());
+        builder = builder.header(AUTHORIZATION, self.authorization.clone());
+        if !request.media_type.is_empty() {
+            builder = builder.header(CONTENT_TYPE, request.media_type).body(request.body.clone());
+        }
+        let upload_ms = (request.body.len() / UPLOAD_BYTES_PER_MS_MIN) as u64;
+        let patience = Duration::from_millis(request.wait_ms + ANSWER_MS_MAX + upload_ms);
+        let silent = || lost(request.name, "it did not come in time");
+        let answer = timeout(patience, builder.send()).await.map_err(|_| silent())?;
+        let mut answer = answer.map_err(|error| self.unanswered(request.name, error))?;
+        let mut body = BytesMut::new();
+        let pause_max = Duration::from_millis(ANSWER_MS_MAX);
+        while let Some(piece) = timeout(pause_max, answer.chunk()).await.map_err(|_| silent())?.transpose() {
+            let piece = piece.map_err(|error| lost(request.name, root(&error)))?;
+            if body.is_empty() {
+                body.reserve(answer.content_length().map_or(piece.len(), |bytes| bytes as usize));
+            }
+            body.extend_from_slice(&piece);
+        }
+        if answer.status().is_success() {
+            return Ok(body.freeze());
+        }
+        let retry_after_s = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(refused(request.name, answer.status(), &body, retry_after_s))
+    }
+
+    /// What it means that there is no answer at all.
+    fn unanswered(&self, name: &str, error: reqwest::Error) -> ApiError {
+        let cause = root(&error);
+        if error.is_connect() {
+            let message = format!("there is no connection to the grid at {}: {cause}", self.base);
+            ApiError::new(Code::Unavailable, message).with_hint("is the grid running, and is this its address?")
+        } else if error.is_builder() {
+            ApiError::invalid(format!("{name} cannot be sent: {cause}"))
+        } else {
+            lost(name, cause)
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote({})", self.base)
+    }
+}
+
+/// One request, which can be sent any number of times.
+struct Request {
+    name: &'static str,
+    method: Method,
+    url: Url,
+    body: Bytes,
+    media_type: &'static str,
+    wait_ms: u64,
+}
+
+impl Request {
+    fn query(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.url.query_pairs_mut().append_pair(name, &value.to_string());
+        self
+    }
+
+    /// Adds a query parameter where there is a value.
+    fn query_some(self, name: &str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    fn body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        (self.media_type, self.body) = (media_type, body.into());
+        self
+    }
+
+    fn json(self, value: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(value).expect("plain structs become JSON");
+        self.body(JSON, body)
+    }
+
+    /// The answer may take so much longer, because the call waits for something.
+    fn waiting(mut self, wait_ms: u64) -> Self {
+        self.wait_ms = wait_ms.min(limits::LONG_POLL_MS_MAX);
+        let wait_ms = self.wait_ms;
+        self.query_some("wait_ms", (wait_ms > 0).then_some(wait_ms))
+    }
+}
+
+/// Pauses between repetitions: each a random part of a ceiling that doubles (full jitter).
+struct FullJitter {
+    ceiling_ms: u64,
+}
+
+impl Iterator for FullJitter {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause_ms = rand::random_range(0..=self.ceiling_ms);
+        self.ceiling_ms = (2 * self.ceiling_ms).min(PAUSE_MS_MAX);
+        Some(Duration::from_millis(pause_ms))
+    }
+}
+
+/// How long a call is still repeated, and whether it may have happened.
+struct Patience {
+    retry_for: Duration,
+    until: Option<Instant>,
+    may_have_happened: bool,
+}
+
+impl Patience {
+    const fn new(retry_ms_max: u64) -> Self {
+        Self { retry_for: Duration::from_millis(retry_ms_max), until: None, may_have_happened: false }
+    }
+
+    /// How long to pause after a failure, or `None` to give up.
+    fn pause(&mut self, error: &ApiError, jitter: Duration) -> Option<Duration> {
+        self.may_have_happened |= error.outcome() == WriteOutcome::Unknown;
+        let now = Instant::now();
+        let left = self.until.get_or_insert(now + self.retry_for).saturating_duration_since(now);
+        let wanted = Duration::from_millis(error.retry_after_ms.unwrap_or(0));
+        (wanted < left).then(|| (wanted + jitter).min(left))
+    }
+
+    /// The error to give in the end: a last one that says "not applied" says nothing of the repetitions before.
+    fn verdict(&self, error: ApiError) -> ApiError {
+        if self.may_have_happened && error.outcome() == WriteOutcome::NotApplied {
+            let message = format!("an earlier answer was lost, and now {}", error.message);
+            return ApiError { code: Code::Unknown, message, ..error };
+        }
+        error
+    }
+}
+
+fn lost(name: &str, cause: impl fmt::Display) -> ApiError {
+    ApiError::new(Code::Unknown, format!("the answer to {name} was lost: {cause}"))
+}
+
+fn unreadable(name: &str, error: impl fmt::Display) -> ApiError {
+    ApiError::new(Code::Internal, format!("the answer to {name} cannot be read: {error}"))
+        .with_hint("are the client and the grid of the same version?")
+}
+
+/// The last cause in the chain of an error: the only one that names no URL and says what happened.
+fn root(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    while let Some(next) = cause.and_then(|cause| cause.source()) {
+        cause = Some(next);
+    }
+    cause.map_or_else(|| "the connection failed".into(), ToString::to_string)
+}
+
+/// The error in an answer; where it is not from a grid but from something before it, what its status says.
+fn refused(name: &str, status: StatusCode, body: &[u8], retry_after_s: Option<u64>) -> ApiError {
+    if let Ok(error) = serde_json::from_slice(body) {
+        return error;
+    }
+    let code = match status.as_u16() {
+        401 => Code::Unauthorized,
+        403 => Code::Forbidden,
+        404 => Code::NotFound,
+        409 => Code::Conflict,
+        413 => Code::TooLarge,
+        429 => Code::Throttled,
+        503 => Code::Unavailable,
+        300..500 => Code::Invalid,
+        _ => Code::Unknown,
+    };
+    let retry_after_ms = retry_after_s.map(|seconds| seconds.saturating_mul(1_000));
+    ApiError { retry_after_ms, ..ApiError::new(code, format!("{name} was answered with {status} and no reason")) }
+}
+
+impl Api for Remote {
+    async fn grid(&self) -> Answer<GridView> {
+        self.json(self.get("grid", &["grid"])).await
+    }
+
+    async fn create_job(&self, request: CreateJob) -> Answer<JobView> {
+        self.json(self.post("create_job", &["jobs"]).json(&request)).await
+    }
+
+    async fn submit(&self, job: JobId, chunks: Vec<SubmitChunk>) -> Answer<SubmitReply> {
+        if chunks.len() > limits::WRITES_PER_CALL_MAX {
+            let (found, limit) = (chunks.len(), limits::WRITES_PER_CALL_MAX);
+            return Err(ApiError::new(Code::TooLarge, format!("submit of {found} chunks: the limit is {limit}")));
+        }
+        let request = self.request("submit", Method::PUT, &["jobs", &job.to_string(), "chunks"]);
+        let body = stream::encode_submission(&chunks);
+        let reply: SubmitReply = self.json(request.body(stream::MEDIA_TYPE, body)).await?;
+        if reply.answers.len() != chunks.len() {
+            let message = format!("{} answers for {} chunks", reply.answers.len(), chunks.len());
+            return Err(unreadable("submit", message));
+        }
+        Ok(reply)
+    }
+
+    async fn seal(&self, job: JobId, seal: Seal) -> Answer<JobView> {
+        self.json(self.post("seal", &["jobs", &job.to_string(), "seal"]).json(&seal)).await
+    }
+
+    async fn progress(&self, job: JobId, seen: Option<u64>, wait_ms: u64) -> Answer<JobView> {
+        let request = self.get("progress", &["jobs", &job.to_string(), "progress"]);
+        self.json(request.query_some("seen", seen).waiting(wait_ms)).await
+    }
+
+    async fn results(&self, job: JobId, read: ReadResults) -> Answer<ResultsPage> {
+        let (job, have) = (job.to_string(), stream::encode_chunk_set(&read.have));
+        let path = ["jobs", &job, "results"];
+        let request = if have.len() > URL_SET_BYTES_MAX {
+            let mut set = Vec::with_capacity(read.have.serialized_size());
+            read.have.serialize_into(&mut set).expect("writing to memory");
+            self.post("results", &path).body("application/octet-stream", set)
+        } else {
+            self.get("results", &path).query_some("have", (!have.is_empty()).then_some(have))
+        };
+        let request = request
+            .waiting(read.wait_ms)
+            .query("chunks_max", read.chunks_max)
+            .query_some("with_packs", read.with_packs.then_some(true));
+        let page = self.send(request).await?;
+        stream::decode_results(page).map_err(|error| unreadable("results", error))
+    }
+
+    async fn cancel(&self, job: JobId) -> Answer<JobView> {
+        self.json(self.post("cancel", &["jobs", &job.to_string(), "cancel"])).await
+    }
+
+    async fn retry(&self, job: JobId, request: RetryJob) -> Answer<JobView> {
+        self.json(self.post("retry", &["jobs", &job.to_string(), "retry"]).json(&request)).await
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Answer<Page<JobView>> {
+        let request = self.get("jobs", &["jobs"]).query_some("alive", filter.alive.then_some(true));
+        let request = request.query_some("name", filter.name).query_some("before", filter.before);
+        self.json(request.query("limit", filter.limit)).await
+    }
+
+    async fn task(&self, task: TaskId) -> Answer<TaskView> {
+        let path = task_path(task);
+        self.json(self.get("task", &["tasks", &path[0], &path[1], &path[2]])).await
+    }
+
+    async fn logs(&self, task: TaskId) -> Answer<Bytes> {
+        let path = task_path(task);
+        self.send(self.get("logs", &["tasks", &path[0], &path[1], &path[2], "logs"])).await
+    }
+
+    async fn events(&self, job: JobId, from: u64) -> Answer<Page<EventView>> {
+        self.json(self.get("events", &["jobs", &job.to_string(), "events"]).query("from", from)).await
+    }
+
+    async fn put_function(&self, request: PutFunction) -> Answer<FunctionView> {
+        let body = stream::encode_function(&request);
+        self.json(self.request("put_function", Method::PUT, &["functions"]).body(stream::MEDIA_TYPE, body)).await
+    }
+
+    async fn function(&self, name: &str) -> Answer<FunctionView> {
+        let (bare, _version) = name.split_once('@').unwrap_or((name, ""));
+        bare.parse::<FunctionName>().map_err(|error| ApiError::invalid(error.to_string()))?;
+        self.json(self.get("function", &["functions", name])).await
+    }
+
+    async fn functions(&self) -> Answer<Page<FunctionView>> {
+        self.json(self.get("functions", &["functions"])).await
+    }
+
+    async fn workers(&self) -> Answer<Page<WorkerView>> {
+        self.json(self.get("workers", &["workers"])).await
+    }
+}
+
+fn task_path(task: TaskId) -> [String; 3] {
+    [task.chunk.job.to_string(), task.chunk.number.to_string(), task.index.to_string()]
+}

@@ -1,0 +1,4 @@
+//! The client against a grid that misbehaves on demand.
+
+mod cases;
+mod fake;

@@ -1,0 +1,92 @@
+//! Installs what the tests need beside a Rust toolchain. What cannot be had is named; tests that need it skip themselves.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::Context;
+
+/// A program the tests need, and the Debian package that has it.
+const PROGRAMS: [(&str, &str); 2] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresql")];
+const REQUIREMENTS: &str = "client/examples/python/requirements.txt";
+
+/// What the set-up has found.
+pub(crate) struct Machine {
+    /// The Python of the venv, if it could be made.
+    pub(crate) python: Option<PathBuf>,
+    /// What could not be had.
+    pub(crate) missing: Vec<String>,
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("the crate lies two folders below the root").to_owned()
+}
+
+pub(crate) fn run() -> anyhow::Result<Machine> {
+    let mut missing = Vec::new();
+    let wanted: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    if !wanted.is_empty() && !install(&wanted) {
+        eprintln!("could not install {} (apt-get as root or with passwordless sudo is needed)", wanted.join(", "));
+    }
+    for (program, package) in PROGRAMS {
+        if find(program).is_none() {
+            missing.push(format!("{program} (Debian package {package})"));
+        }
+    }
+    let python = venv().inspect_err(|error| eprintln!("no Python venv: {error:#}")).ok();
+    if python.is_none() {
+        missing.push(format!("a Python venv with {REQUIREMENTS}"));
+    }
+    for thing in &missing {
+        println!("MISSING: {thing}; tests that need it are skipped");
+    }
+    Ok(Machine { python, missing })
+}
+
+/// Finds a program on the PATH or where Debian keeps PostgreSQL's.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(program));
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = versions.map(|version| version.path().join("bin").join(program));
+    on_path.chain(debian).find(|file| file.is_file())
+}
+
+fn install(packages: &[&str]) -> bool {
+    let apt = |args: &[&str]| {
+        let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+        let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !is_root {
+            command.args(["-n", "apt-get"]);
+        }
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    println!("installing {}", packages.join(", "));
+    apt(&["update", "-q"]) && apt(&[&["install", "-q", "-y", "--no-install-recommends"], packages].concat())
+}
+
+/// Makes or reuses the venv; it is remade when the requirements change.
+fn venv() -> anyhow::Result<PathBuf> {
+    let venv = root().join("target/venv");
+    let (python, stamp) = (venv.join("bin/python3"), venv.join("requirements.txt"));
+    let wanted = std::fs::read_to_string(root().join(REQUIREMENTS)).context(REQUIREMENTS)?;
+    if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(python);
+    }
+    succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(root().join(REQUIREMENTS)))?;
+    std::fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
+/// Runs a command to its successful end.
+pub(crate) fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    anyhow::ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Runs every check, and counts what passed, failed and was skipped.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::Context;
+
+use crate::setup::{self, root, succeed};
+
+/// A test that cannot run where it is says so on a line that begins with this.
+const SKIPPED: &str = "SKIPPED:";
+
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    skipped: Vec<String>,
+}
+
+pub(crate) fn run(lints: bool) -> anyhow::Result<()> {
+    let machine = setup::run()?;
+    if lints {
+        succeed(cargo().args(["fmt", "--all", "--check"]))?;
+        succeed(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    }
+    // Tests of whole programs find them beside themselves, in the target folder.
+    succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if let Some(python) = &machine.python {
+        tests.env("SHEAF_TEST_PYTHON", python);
+    }
+    let (count, ended_well) = watch(&mut tests)?;
+    let mut skipped = count.skipped;
+    skipped.sort();
+    skipped.dedup();
+    println!();
+    skipped.iter().for_each(|reason| println!("{reason}"));
+    machine.missing.iter().for_each(|thing| println!("MISSING: {thing}"));
+    println!(
+        "{} passed, {} failed, {} skipped",
+        count.passed - count.passed.min(skipped.len() as u64),
+        count.failed,
+        skipped.len()
+    );
+    anyhow::ensure!(ended_well && count.failed == 0, "there are failures above");
+    Ok(())
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Runs tests, passing on what they print.
+fn watch(tests: &mut Command) -> anyhow::Result<(Count, bool)> {
+    // Both streams into one pipe, so that the lines stay in order.
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = tests.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // The command holds the pipe's other end; without this the reader would wait for ever.
+    tests.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut count = Count::default();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some(at) = line.find(SKIPPED) {
+            count.skipped.push(line[at..].to_owned());
+        }
+        if let Some(result) = line.strip_prefix("test result: ") {
+            let numbers = result.split([' ', ';']).filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>();
+            let [passed, failed, ..] = numbers.as_slice() else { anyhow::bail!("not understood: {line}") };
+            count.passed += passed;
+            count.failed += failed;
+        }
+    }
+    let status = child.wait().context("the tests")?;
+    Ok((count, status.success()))
+}

@@ -1,0 +1,136 @@
+//! What happened, for people: one enum that feeds the journal, the CLI, reports and metrics.
+//!
+//! Events are derived from the writes themselves ([`Event::of_chunk`], [`Event::of_job`]), by whoever applies them, so that
+//! the journal can neither miss a transition nor invent one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Chunk, ChunkEvent, ChunkState, EndReason, JobEvent, ReleaseReason, Seal, WorkerId, summary::ChunkTotals};
+
+/// One thing that happened to a job or one of its chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The job was created.
+    JobCreated,
+    /// The job was sealed.
+    JobSealed {
+        /// Its size.
+        seal: Seal,
+    },
+    /// Cancelling began.
+    JobCancelling,
+    /// Every chunk of the cancelled job is final.
+    JobCancelled,
+    /// Every chunk is final.
+    JobDone,
+    /// T1.
+    ChunkSubmitted {
+        /// Which chunk.
+        chunk: u32,
+        /// Its tasks.
+        tasks: u32,
+    },
+    /// T2 or T3.
+    ChunkClaimed {
+        /// Which chunk.
+        chunk: u32,
+        /// The attempt.
+        epoch: u32,
+        /// By whom.
+        worker: WorkerId,
+        /// Whether it was taken over from a worker that is gone.
+        taken_over: bool,
+    },
+    /// T5.
+    SegmentCommitted {
+        /// Which chunk.
+        chunk: u32,
+        /// The attempt.
+        epoch: u32,
+        /// Outcomes of the chunk so far.
+        totals: ChunkTotals,
+    },
+    /// T6.
+    TaskIsolated {
+        /// Which chunk.
+        chunk: u32,
+        /// Which task of it.
+        task: u32,
+    },
+    /// T7.
+    ChunkReleased {
+        /// Which chunk.
+        chunk: u32,
+        /// The attempt.
+        epoch: u32,
+        /// Why.
+        reason: ReleaseReason,
+        /// The earliest next claim (Unix, ms).
+        not_before_ms: u64,
+    },
+    /// T8.
+    ChunkFinished {
+        /// Which chunk.
+        chunk: u32,
+        /// The attempt.
+        epoch: u32,
+        /// By whom.
+        worker: WorkerId,
+        /// Since when that attempt held it (Unix, ms).
+        since_ms: u64,
+        /// Outcomes of the chunk.
+        totals: ChunkTotals,
+    },
+    /// T9.
+    ChunkEnded {
+        /// Which chunk.
+        chunk: u32,
+        /// Why.
+        reason: EndReason,
+        /// Outcomes of the chunk.
+        totals: ChunkTotals,
+    },
+}
+
+impl Event {
+    /// The event that a chunk's write amounts to, given the chunk after it; `None` for those that are no news
+    /// (heartbeats, sweep touches).
+    pub fn of_chunk(write: &ChunkEvent, after: &Chunk) -> Option<Self> {
+        let (chunk, epoch) = (after.spec.key.number, after.epoch);
+        Some(match write {
+            ChunkEvent::Submit { .. } => Self::ChunkSubmitted { chunk, tasks: after.spec.tasks },
+            ChunkEvent::Claim { owner, .. } => {
+                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: false }
+            }
+            ChunkEvent::TakeOver { owner, .. } => {
+                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: true }
+            }
+            ChunkEvent::Heartbeat { .. } | ChunkEvent::Touch { .. } => return None,
+            ChunkEvent::Segment { .. } => Self::SegmentCommitted { chunk, epoch, totals: after.totals() },
+            ChunkEvent::Mark { task, .. } => Self::TaskIsolated { chunk, task: *task },
+            ChunkEvent::Release { reason, not_before_ms, .. } => {
+                Self::ChunkReleased { chunk, epoch, reason: *reason, not_before_ms: *not_before_ms }
+            }
+            ChunkEvent::Finish { attempt, .. } => {
+                let since_ms = match after.state {
+                    ChunkState::Done { since_ms, .. } => since_ms,
+                    ChunkState::Queued { .. } | ChunkState::Leased(_) | ChunkState::Ended { .. } => 0,
+                };
+                let worker = attempt.owner.worker.clone();
+                Self::ChunkFinished { chunk, epoch, worker, since_ms, totals: after.totals() }
+            }
+            ChunkEvent::End { reason, .. } => Self::ChunkEnded { chunk, reason: *reason, totals: after.totals() },
+        })
+    }
+
+    /// The event that a job's write amounts to.
+    pub const fn of_job(write: &JobEvent) -> Self {
+        match write {
+            JobEvent::Seal { seal } => Self::JobSealed { seal: *seal },
+            JobEvent::Cancel => Self::JobCancelling,
+            JobEvent::CancelComplete { .. } => Self::JobCancelled,
+            JobEvent::Complete { .. } => Self::JobDone,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The engine on disk: rows and small blobs in fjall, larger blobs in [`Volumes`]. ARCHITECTURE.md has the measurements
+//! behind this choice.
+//!
+//! A durable commit syncs the volumes first, then fjall's journal, which holds the rows that point into them: a pointer
+//! that survives leads to bytes that do. Pointers of blobs that were taken since the last durable commit wait in memory
+//! until the next one.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Included},
+    path::Path,
+};
+
+use bytes::Bytes;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use parking_lot::RwLock;
+
+use super::{
+    Batch, Engine, EngineError, Row, Scan, Space, behind,
+    volumes::{Pointer, Volumes},
+};
+
+/// Blobs below this lie in fjall itself: one write instead of two.
+const INLINE_BYTES_MAX: usize = 4 * 1024;
+const INLINE: u8 = 0;
+const IN_VOLUME: u8 = 1;
+/// Blobs removed in one go.
+const REMOVE_MAX: usize = 2_000;
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+
+pub(crate) struct DiskEngine {
+    database: Database,
+    spaces: BTreeMap<Space, Keyspace>,
+    volumes: Volumes,
+    /// Blobs taken since the last durable commit, as their rows.
+    taken: RwLock<BTreeMap<String, Vec<u8>>>,
+    durable: bool,
+}
+
+impl DiskEngine {
+    /// Opens or creates the engine in a directory. Unless `durable`, commits are left to the operating system to write:
+    /// they survive the end of the process, not that of the machine.
+    pub(crate) fn open(directory: &Path, durable: bool) -> Result<Self, EngineError> {
+        let database = Database::builder(directory.join("rows"))
+            .cache_size(CACHE_BYTES)
+            .journal_compression(CompressionType::None)
+            .manual_journal_persist(true)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(2)
+            .open()
+            .map_err(explain)?;
+        let mut spaces = BTreeMap::new();
+        for space in Space::ALL {
+            let options =
+                || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(MEMTABLE_BYTES);
+            spaces.insert(space, database.keyspace(space.name(), options).map_err(explain)?);
+        }
+        let mut live = Vec::new();
+        for guard in spaces[&Space::Blobs].iter() {
+            live.extend(pointer_of(&guard.value().map_err(explain)?));
+        }
+        let volumes = Volumes::open(&directory.join("volumes"), live).map_err(io)?;
+        Ok(Self { database, spaces, volumes, taken: RwLock::default(), durable })
+    }
+
+    fn blob_row(&self, key: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        if let Some(row) = self.taken.read().get(key) {
+            return Ok(Some(row.clone()));
+        }
+        self.get(Space::Blobs, key.as_bytes())
+    }
+}
+
+fn pointer_of(row: &[u8]) -> Option<Pointer> {
+    match row {
+        [IN_VOLUME, pointer @ ..] => Pointer::decode(pointer),
+        _ => None,
+    }
+}
+
+fn io(error: std::io::Error) -> EngineError {
+    EngineError(error.to_string())
+}
+
+fn explain(error: fjall::Error) -> EngineError {
+    EngineError(match error {
+        fjall::Error::Io(error) => error.to_string(),
+        fjall::Error::Poisoned => "an earlier write failed".to_owned(),
+        fjall::Error::JournalRecovery(error) => {
+            format!("its journal is damaged in the middle, not only torn at the end ({error:?})")
+        }
+        error => format!("{error:?}"),
+    })
+}
+
+impl Engine for DiskEngine {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.spaces[&space].get(key).map_err(explain)?.map(|row| row.to_vec()))
+    }
+
+    fn scan(&self, space: Space, scan: Scan<'_>) -> Result<Vec<Row>, EngineError> {
+        if scan.from >= scan.to {
+            return Ok(Vec::new());
+        }
+        let mut range = self.spaces[&space].range::<&[u8], _>((Included(scan.from), Excluded(scan.to)));
+        let mut rows = Vec::new();
+        while rows.len() < scan.limit
+            && let Some(guard) = if scan.backwards { range.next_back() } else { range.next() }
+        {
+            let (key, row) = guard.into_inner().map_err(explain)?;
+            rows.push((key.to_vec(), row.to_vec()));
+        }
+        Ok(rows)
+    }
+
+    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<(), EngineError> {
+        let row = if bytes.len() < INLINE_BYTES_MAX {
+            [&[INLINE], &bytes[..]].concat()
+        } else {
+            [&[IN_VOLUME][..], &self.volumes.append(bytes).map_err(io)?.encode()].concat()
+        };
+        self.taken.write().insert(key.to_owned(), row);
+        Ok(())
+    }
+
+    fn has_blob(&self, key: &str) -> Result<bool, EngineError> {
+        if self.taken.read().contains_key(key) {
+            return Ok(true);
+        }
+        self.spaces[&Space::Blobs].contains_key(key).map_err(explain)
+    }
+
+    fn blob(&self, key: &str) -> Result<Option<Bytes>, EngineError> {
+        let Some(row) = self.blob_row(key)? else { return Ok(None) };
+        match pointer_of(&row) {
+            Some(pointer) => self.volumes.read(pointer).map(Some).map_err(io),
+            None => Ok(Some(Bytes::from(row).slice(1..))),
+        }
+    }
+
+    fn remove_blobs(&self, prefix: &str) -> Result<bool, EngineError> {
+        self.commit(Batch::default(), true)?;
+        let end = behind(prefix.as_bytes());
+        let rows = self.scan(Space::Blobs, Scan::new(prefix.as_bytes(), &end, REMOVE_MAX))?;
+        let mut batch = Batch::default();
+        rows.iter().for_each(|(key, _)| batch.remove(Space::Blobs, key.clone()));
+        self.commit(batch, true)?;
+        for pointer in rows.iter().filter_map(|(_, row)| pointer_of(row)) {
+            self.volumes.forget(pointer).map_err(io)?;
+        }
+        Ok(rows.len() == REMOVE_MAX)
+    }
+
+    fn commit(&self, batch: Batch, durable: bool) -> Result<(), EngineError> {
+        let sync = durable && self.durable;
+        let mut write = self.database.batch();
+        let taken = if durable { self.taken.read().clone() } else { BTreeMap::new() };
+        if sync && taken.values().any(|row| row.first() == Some(&IN_VOLUME)) {
+            self.volumes.sync().map_err(io)?;
+        }
+        for (key, row) in &taken {
+            write.insert(&self.spaces[&Space::Blobs], key.as_bytes(), row.as_slice());
+        }
+        for (space, key, row) in batch.rows {
+            match row {
+                Some(row) => write.insert(&self.spaces[&space], key, row),
+                None => write.remove(&self.spaces[&space], key),
+            }
+        }
+        let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        write.durability(Some(mode)).commit().map_err(explain)?;
+        if !taken.is_empty() {
+            let mut all = self.taken.write();
+            taken.keys().for_each(|key| drop(all.remove(key)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Submitting chunks and reading their results at the same time.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use flume::{Receiver, Sender};
+use futures::{StreamExt, stream::FuturesUnordered};
+use sheaf_api::{
+    Answer, Api, Code,
+    wire::{ChunkAnswer, ReadResults, SubmitChunk},
+};
+use sheaf_core::{ChunkSet, JobId, Seal, Totals, limits};
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    task::spawn_blocking,
+};
+
+use super::{
+    FileError, FileProgress,
+    call::call,
+    feed::{self, Halt},
+    lines::{self, Counts, Written},
+    plan::Plan,
+    source::Reading,
+};
+
+/// Submissions that wait to be sent, and that are under way.
+const BATCHES_READY: usize = 1;
+const BATCHES_SENT: usize = 4;
+/// Chunks of results read at once, and chunks that wait to be written.
+const PAGE_CHUNKS: usize = 32;
+const CHUNKS_READY: usize = 32;
+
+/// How far submitting has come, once it is over.
+#[derive(Debug, Clone, Copy)]
+struct Submitted {
+    seal: Seal,
+    /// The job was cancelled before all of it was accepted.
+    cut: bool,
+}
+
+/// What has been read when everything has.
+struct Collected {
+    have: ChunkSet,
+    cancelled: bool,
+}
+
+/// Runs the commands of a file whose plan is made, and writes their lines. Gives the sink back.
+pub(super) async fn transfer<A: Api, W: Write + Send + 'static>(
+    api: &A,
+    reading: &Reading,
+    plan: &Arc<Plan>,
+    sink: W,
+    progress: &(impl Fn(&FileProgress) + Send + Sync),
+) -> Result<(W, Counts), FileError> {
+    let (line_sender, line_receiver) = flume::bounded(CHUNKS_READY);
+    let writing = spawn_blocking({
+        let plan = plan.clone();
+        move || lines::write_all(sink, &line_receiver, plan.job, &plan.forms)
+    });
+    let moved = feed_and_exchange(api, reading, plan, &line_sender, progress).await;
+    drop(line_sender);
+    let written = writing.await.expect("writing lines does not panic");
+    match (moved, written) {
+        (Err(Halt::Failed(error)), _) | (_, Err(error)) => Err(error),
+        (Ok(()) | Err(Halt::Left), Ok(written)) => Ok(written),
+    }
+}
+
+async fn feed_and_exchange<A: Api>(
+    api: &A,
+    reading: &Reading,
+    plan: &Arc<Plan>,
+    lines: &Sender<Written>,
+    progress: &(impl Fn(&FileProgress) + Send + Sync),
+) -> Result<(), Halt> {
+    let pass =
+        |reading: &Reading| reading.pass().map_err(|error| Halt::from(sheaf_api::intake::IntakeError::Io(error)));
+    let (batch_sender, batches) = flume::bounded(BATCHES_READY);
+    let (fed_sender, fed) = oneshot::channel();
+    let feeding = spawn_blocking({
+        let (pass, plan, lines) = (pass(reading)?, plan.clone(), lines.clone());
+        move || {
+            let batches = plan.sealed.is_none().then_some(&batch_sender);
+            let _ = fed_sender.send(feed::feed(pass, &plan, batches, &lines));
+        }
+    });
+    let exchanged = if plan.has_tasks() {
+        exchange(api, plan, batches, fed, lines, progress).await.map(Some)
+    } else {
+        fed.await.unwrap_or(Err(Halt::Left)).map(|_| None)
+    };
+    if exchanged.is_err() {
+        reading.stop();
+    }
+    feeding.await.expect("reading commands does not panic");
+    match exchanged? {
+        Some((submitted, collected)) if submitted.cut || collected.cancelled => {
+            let (pass, plan, lines) = (pass(reading)?, plan.clone(), lines.clone());
+            let again = spawn_blocking(move || feed::feed_cancelled(pass, &plan, &collected.have, &lines));
+            again.await.expect("reading commands does not panic")
+        }
+        _ => Ok(()),
+    }
+}
+
+type Fed = oneshot::Receiver<Result<Seal, Halt>>;
+
+async fn exchange<A: Api>(
+    api: &A,
+    plan: &Plan,
+    batches: Receiver<Vec<SubmitChunk>>,
+    fed: Fed,
+    lines: &Sender<Written>,
+    progress: &(impl Fn(&FileProgress) + Send + Sync),
+) -> Result<(Submitted, Collected), Halt> {
+    let window = Semaphore::new(plan.window_at_start());
+    let tasks_sent = AtomicU64::new(0);
+    let (sender, receiver) = watch::channel(None);
+    let submitting = async {
+        let submitted = submit_all(api, plan, batches, fed, &window, &tasks_sent).await?;
+        sender.send_replace(Some(submitted));
+        Ok(submitted)
+    };
+    let collecting = collect_all(api, plan, lines, &window, receiver, |ended, totals| {
+        let submitted = tasks_sent.load(Ordering::Relaxed).max(ended);
+        progress(&FileProgress { commands: plan.scan.commands, submitted, ended, totals });
+    });
+    futures::try_join!(submitting, collecting)
+}
+
+/// Submits chunks as they are read, then seals the job.
+async fn submit_all<A: Api>(
+    api: &A,
+    plan: &Plan,
+    batches: Receiver<Vec<SubmitChunk>>,
+    mut fed: Fed,
+    window: &Semaphore,
+    tasks_sent: &AtomicU64,
+) -> Result<Submitted, Halt> {
+    let mut sent = FuturesUnordered::new();
+    let mut waiting: Option<Vec<SubmitChunk>> = None;
+    let (mut cut, mut ended, mut seal) = (false, false, None);
+    let seal = loop {
+        let room = waiting.as_ref().map_or(0, |batch| batch.len() as u32);
+        let may_receive = waiting.is_none() && !ended && sent.len() < BATCHES_SENT;
+        tokio::select! {
+            // A file that is at fault ends it all at once.
+            read = &mut fed, if seal.is_none() => seal = Some(read.unwrap_or(Err(Halt::Left))?),
+            Some(answer) = sent.next(), if !sent.is_empty() => match answer? {
+                Answered { tasks, accepted: true, .. } => drop(tasks_sent.fetch_add(tasks, Ordering::Relaxed)),
+                Answered { chunks, accepted: false, .. } => {
+                    cut = true;
+                    window.add_permits(chunks);
+                }
+            },
+            batch = batches.recv_async(), if may_receive => match batch {
+                Ok(_) if cut => {}
+                Ok(batch) => waiting = Some(batch),
+                Err(_) => ended = true,
+            },
+            admitted = window.acquire_many(room), if waiting.is_some() => {
+                admitted.expect("the window is never closed").forget();
+                sent.extend(waiting.take().map(|batch| submit(api, plan, batch)));
+            }
+            else => break seal.ok_or(Halt::Left)?,
+        }
+    };
+    if plan.sealed.is_none() && !cut {
+        cut = !accepted(call("sealing the job", || api.seal(plan.job, seal)).await)?;
+    }
+    Ok(Submitted { seal, cut })
+}
+
+/// What became of a submission.
+struct Answered {
+    chunks: usize,
+    tasks: u64,
+    /// The job takes chunks.
+    accepted: bool,
+}
+
+async fn submit<A: Api>(api: &A, plan: &Plan, batch: Vec<SubmitChunk>) -> Result<Answered, FileError> {
+    let tasks = batch.iter().map(|chunk| u64::from(chunk.pack.tasks())).sum();
+    let submitted = call("submitting commands", || submit_once(api, plan.job, batch.clone())).await;
+    Ok(Answered { chunks: batch.len(), tasks, accepted: accepted(submitted)? })
+}
+
+async fn submit_once<A: Api>(api: &A, job: JobId, batch: Vec<SubmitChunk>) -> Answer<()> {
+    let reply = api.submit(job, batch).await?;
+    let refused = reply.answers.into_iter().find_map(|answer| match answer {
+        ChunkAnswer::Refused { error } => Some(error),
+        ChunkAnswer::Accepted | ChunkAnswer::Exists => None,
+    });
+    refused.map_or(Ok(()), Err)
+}
+
+/// False if the job is cancelled, or being cancelled.
+fn accepted<T>(answer: Result<T, FileError>) -> Result<bool, FileError> {
+    match answer {
+        Err(FileError::Call { source, .. }) if source.code == Code::Over => Ok(false),
+        answer => answer.map(|_| true),
+    }
+}
+
+/// Reads results as chunks end, until there are no more to come.
+async fn collect_all<A: Api>(
+    api: &A,
+    plan: &Plan,
+    lines: &Sender<Written>,
+    window: &Semaphore,
+    mut submitted: watch::Receiver<Option<Submitted>>,
+    progress: impl Fn(u64, Totals) + Send + Sync,
+) -> Result<Collected, Halt> {
+    let mut have = ChunkSet::new();
+    let mut chunks_open = plan.window_at_start();
+    let mut tasks_ended = 0;
+    loop {
+        let all_submitted = *submitted.borrow();
+        if all_submitted.is_some_and(|Submitted { seal, .. }| have.len() == u64::from(seal.chunks)) {
+            return Ok(Collected { have, cancelled: false });
+        }
+        let read = ReadResults {
+            have: have.clone(),
+            wait_ms: limits::LONG_POLL_MS_MAX,
+            chunks_max: PAGE_CHUNKS,
+            with_packs: true,
+        };
+        let page = call("reading results", || api.results(plan.job, read.clone())).await?;
+        let state = page.job.job.state;
+        if page.chunks.is_empty() && state.ended_at_ms().is_some() {
+            if all_submitted.is_some() {
+                return Ok(Collected { have, cancelled: state.is_cancelled() });
+            }
+            // Submitting ends soon: it is refused from now on.
+            submitted.changed().await.map_err(|_| Halt::Left)?;
+            continue;
+        }
+        let wider = plan.window(&page.job.estimate).saturating_sub(chunks_open);
+        chunks_open += wider;
+        window.add_permits(wider);
+        for chunk in page.chunks {
+            if have.insert(chunk.head.number) {
+                tasks_ended += u64::from(chunk.head.tasks);
+                window.add_permits(1);
+                lines.send_async(Written::Chunk(chunk)).await.map_err(|_| Halt::Left)?;
+            }
+        }
+        progress(tasks_ended, page.job.summary.totals);
+    }
+}

@@ -1,0 +1,25 @@
+//! The embedded grid: the ports in memory and on disk, and a whole grid in one process over them.
+//!
+//! [`Grid`] is what most people want: it opens a data directory (or memory), runs workers, sweeper and result step on the
+//! caller's Tokio runtime, and answers the calls of [`sheaf_api::Api`]. The protocol is that of `sheaf-protocol`, unchanged;
+//! this crate adds a store with group commit, a queue in memory, and the loops that call the steps.
+
+mod directory;
+mod engine;
+pub mod files;
+mod grid;
+pub mod inbox;
+mod keys;
+mod ports;
+mod queue;
+mod runner;
+mod store;
+mod summaries;
+mod writer;
+
+pub use directory::{Address, OpenError};
+pub use grid::{Grid, GridOptions};
+pub use ports::{LocalPorts, SystemClock, ThreadRng};
+pub use queue::LocalQueue;
+pub use sheaf_host::{Handler, HandlerBatch, Handlers, TaskContext};
+pub use store::LocalStore;

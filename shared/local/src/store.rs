@@ -1,0 +1,436 @@
+//! The local store: the state store and the blob store in one, over an engine.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use sheaf_api::wire::{EventView, JobFilter, WorkerView};
+use sheaf_core::{
+    Chunk, ChunkKey, ChunkSet, Due, Estimate, FunctionName, FunctionRef, Job, JobEvent, JobId, Manifest, Owner,
+    Summary, TenantId, WorkerId, limits,
+};
+use sheaf_protocol::{BlobStore, Put, StateStore, StoreError, SummaryEntry, Write, WriteError, error::JobWriteError};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    engine::{Engine, EngineError, Row, Scan, Space, behind, disk::DiskEngine, memory::MemoryEngine},
+    keys::{self, Thing},
+    summaries::Summaries,
+    writer::{self, Request},
+};
+
+/// Requests that may wait for the writer; senders wait beyond it.
+const REQUESTS_MAX: usize = 4_096;
+/// A worker not heard of for this long is no longer listed.
+const WORKER_FORGOTTEN_MS: u64 = 60_000;
+
+pub(crate) fn stopped(error: EngineError) -> StoreError {
+    StoreError::Stopped { detail: error.0 }
+}
+
+/// What the writer and the readers share.
+pub(crate) struct Shared {
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) summaries: Summaries,
+    /// Jobs that are not over. The writer puts them here before they are committed, which is harmless: nobody acts on a
+    /// job's state but by writes that come behind it.
+    pub(crate) jobs: RwLock<HashMap<JobId, Job>>,
+    /// Grows with each change of a job or summary.
+    pub(crate) changes: watch::Sender<u64>,
+    /// The next number of the feed.
+    pub(crate) feed: watch::Sender<u64>,
+    /// Why nothing is written any more.
+    pub(crate) failed: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        if let Some(job) = self.jobs.read().get(&id) {
+            return Ok(Some(job.clone()));
+        }
+        let row = self.engine.get(Space::Things, &keys::job(id)).map_err(stopped)?;
+        row.map(|row| keys::decode_json(&row, "a job")).transpose()
+    }
+
+    pub(crate) fn chunk(&self, key: ChunkKey) -> Result<Option<Chunk>, StoreError> {
+        let row = self.engine.get(Space::Chunks, &keys::chunk(key)).map_err(stopped)?;
+        row.map(|row| keys::decode_chunk(&row)).transpose()
+    }
+}
+
+/// Jobs, chunks and blobs, in memory or on disk. Cloning shares it.
+#[derive(Clone)]
+pub struct LocalStore {
+    shared: Arc<Shared>,
+    requests: flume::Sender<Request>,
+    writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+    estimates: Arc<Mutex<HashMap<FunctionRef, Estimate>>>,
+    workers: Arc<Mutex<HashMap<WorkerId, WorkerView>>>,
+    live: Arc<RwLock<HashSet<WorkerId>>>,
+}
+
+impl std::fmt::Debug for LocalStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LocalStore")
+    }
+}
+
+impl LocalStore {
+    /// A store in memory: fast, and gone with the process.
+    pub fn memory() -> Result<Self, StoreError> {
+        Self::over(Box::<MemoryEngine>::default())
+    }
+
+    /// The store of a directory, created if there is none. The caller holds the directory's lock. Unless `durable`, an
+    /// acknowledgement means that the operating system has the bytes, not the disk.
+    pub fn disk(directory: &Path, durable: bool) -> Result<Self, StoreError> {
+        Self::over(Box::new(DiskEngine::open(directory, durable).map_err(stopped)?))
+    }
+
+    fn over(engine: Box<dyn Engine>) -> Result<Self, StoreError> {
+        let end = |backwards| {
+            let row = engine
+                .scan(Space::Feed, Scan { backwards, ..Scan::new(&[], &[u8::MAX; 9], 1) })
+                .map(|mut rows| rows.pop());
+            row.map(|row| row.and_then(|(key, _)| key.try_into().ok()).map(u64::from_be_bytes)).map_err(stopped)
+        };
+        // Numbers that were taken and removed may come again: whoever reads the feed starts at its beginning.
+        let feed = end(false)?.unwrap_or(1)..end(true)?.unwrap_or(0) + 1;
+        let mut estimates = HashMap::new();
+        for (key, row) in all(&*engine, Thing::Estimate)? {
+            if let Some(reference) = text(&key[1..]).and_then(|text| text.parse().ok()) {
+                estimates.insert(reference, keys::decode_json(&row, "an estimate")?);
+            }
+        }
+        let shared = Arc::new(Shared {
+            engine,
+            summaries: Summaries::default(),
+            jobs: RwLock::default(),
+            changes: watch::Sender::new(0),
+            feed: watch::Sender::new(feed.end),
+            failed: watch::Sender::new(None),
+        });
+        for (key, _) in all(&*shared.engine, Thing::Alive)? {
+            if let Some(id) = key[1..].try_into().ok().map(JobId::from_bytes)
+                && let Some(job) = shared.job(id)?
+            {
+                shared.jobs.write().insert(id, job);
+            }
+        }
+        let (requests, receiver) = flume::bounded(REQUESTS_MAX);
+        let writer = writer::start(shared.clone(), receiver, feed);
+        Ok(Self {
+            shared,
+            requests,
+            writer: Arc::new(Mutex::new(Some(writer))),
+            estimates: Arc::new(Mutex::new(estimates)),
+            workers: Arc::default(),
+            live: Arc::default(),
+        })
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, StoreError> {
+        let closed = || StoreError::Stopped { detail: "it was closed".to_owned() };
+        let (reply, answer) = oneshot::channel();
+        self.requests.send_async(request(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())
+    }
+
+    /// Waits until the feed goes beyond `seen`; answers how far it goes.
+    pub(crate) async fn feed_beyond(&self, seen: u64) -> u64 {
+        let mut feed = self.shared.feed.subscribe();
+        let beyond = feed.wait_for(|next| *next > seen).await.map(|next| *next);
+        beyond.unwrap_or(seen)
+    }
+
+    /// Changed chunks from a feed number on, as they are now, and the number behind them.
+    pub(crate) fn changed(&self, from: u64, limit: usize) -> Result<(Vec<Chunk>, u64), StoreError> {
+        let rows = self
+            .shared
+            .engine
+            .scan(Space::Feed, Scan::new(&from.to_be_bytes(), &[u8::MAX; 9], limit))
+            .map_err(stopped)?;
+        let mut keys = Vec::new();
+        let mut next = from;
+        for (key, row) in &rows {
+            keys.extend(keys::decode_keys(row)?);
+            next = key.as_slice().try_into().map_or(next, |key| u64::from_be_bytes(key) + 1);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let chunks = keys.into_iter().filter_map(|key| self.shared.chunk(key).transpose());
+        Ok((chunks.collect::<Result<_, _>>()?, next))
+    }
+
+    /// Says that the changes below a feed number were taken in.
+    pub(crate) async fn feed_taken(&self, until: u64) {
+        let _ = self.requests.send_async(Request::FeedTaken { until }).await;
+    }
+
+    /// Says that a worker of this process is alive.
+    pub(crate) fn add_live(&self, worker: WorkerId) {
+        self.live.write().insert(worker);
+    }
+
+    /// Why the store has stopped, once it has.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.shared.failed.subscribe()
+    }
+
+    /// Hands the estimates to the writer.
+    pub(crate) async fn keep_estimates(&self) {
+        let estimates =
+            self.estimates.lock().iter().map(|(reference, estimate)| (reference.clone(), *estimate)).collect();
+        let _ = self.requests.send_async(Request::PutEstimates { estimates }).await;
+    }
+
+    /// Makes everything durable.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Sync { reply }).await?
+    }
+
+    /// Everything in the store, for checking invariants over it. Reads all of it, blobs included.
+    pub fn world(&self) -> Result<sheaf_core::invariant::World, StoreError> {
+        let mut world = sheaf_core::invariant::World::default();
+        for (_, row) in all(&*self.shared.engine, Thing::Job)? {
+            let job: Job = keys::decode_json(&row, "a job")?;
+            let tally = self.shared.summaries.of(&*self.shared.engine, job.id)?;
+            world.summaries.insert(job.id, tally.lock().summary);
+            world.jobs.insert(job.id, job);
+        }
+        let engine = &self.shared.engine;
+        for (_, row) in engine.scan(Space::Chunks, Scan::new(&[], &[u8::MAX; 64], usize::MAX)).map_err(stopped)? {
+            let chunk = keys::decode_chunk(&row)?;
+            let segments = chunk.work.segments.iter().map(|segment| segment.key(&chunk.spec));
+            for key in segments.chain([chunk.spec.pack_key()]) {
+                if let Some(bytes) = engine.blob(&key).map_err(stopped)? {
+                    world.blobs.insert(key, sheaf_core::Digest::of(&bytes));
+                }
+            }
+            world.chunks.insert(chunk.spec.key, chunk);
+        }
+        Ok(world)
+    }
+}
+
+impl Drop for LocalStore {
+    fn drop(&mut self) {
+        // The last clone waits for the writer, so that the engine is closed when the store is gone.
+        if Arc::strong_count(&self.writer) == 1 {
+            let (closed, _) = flume::bounded(0);
+            self.requests = closed;
+            if let Some(writer) = self.writer.lock().take() {
+                let _ = writer.join();
+            }
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+fn all(engine: &dyn Engine, thing: Thing) -> Result<Vec<Row>, StoreError> {
+    let prefix = thing.key(&[]);
+    engine.scan(Space::Things, Scan::new(&prefix, &behind(&prefix), usize::MAX)).map_err(stopped)
+}
+
+impl StateStore for LocalStore {
+    async fn create_job(&self, job: Job) -> Result<Job, StoreError> {
+        self.ask(|reply| Request::CreateJob { job: Box::new(job), reply }).await?
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.shared.job(id)
+    }
+
+    async fn apply_job(&self, id: JobId, event: JobEvent) -> Result<Job, JobWriteError> {
+        self.ask(|reply| Request::ApplyJob { id, event, reply }).await?
+    }
+
+    async fn jobs(&self, tenant: &TenantId, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
+        let fits = |job: &Job| {
+            job.tenant == *tenant
+                && (!filter.alive || job.state.ended_at_ms().is_none())
+                && filter.name.as_ref().is_none_or(|name| job.options.name == *name)
+        };
+        let prefix = Thing::Created.key(&[]);
+        let mut to = match filter.before {
+            None => behind(&prefix),
+            Some(before) => match self.shared.job(before)? {
+                Some(job) => keys::created(job.created_at_ms, job.id),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let mut jobs = Vec::new();
+        while jobs.len() < filter.limit {
+            let scan = Scan { backwards: true, ..Scan::new(&prefix, &to, limits::PAGE_ROWS_MAX) };
+            let rows = self.shared.engine.scan(Space::Things, scan).map_err(stopped)?;
+            for (key, _) in &rows {
+                let id = key.last_chunk::<16>().map(|id| JobId::from_bytes(*id));
+                if let Some(id) = id
+                    && let Some(job) = self.shared.job(id)?
+                    && fits(&job)
+                    && jobs.len() < filter.limit
+                {
+                    jobs.push(job);
+                }
+            }
+            match rows.into_iter().next_back() {
+                Some((key, _)) => to = key,
+                None => break,
+            }
+        }
+        Ok(jobs)
+    }
+
+    async fn delete_job(&self, id: JobId) -> Result<(), StoreError> {
+        self.ask(|reply| Request::DeleteJob { id, reply }).await?
+    }
+
+    async fn apply(&self, writes: Vec<Write>) -> Vec<Result<Chunk, WriteError>> {
+        if writes.is_empty() {
+            return Vec::new();
+        }
+        let count = writes.len();
+        match self.ask(|reply| Request::Apply { writes, reply }).await {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error.into()); count],
+        }
+    }
+
+    async fn chunks(&self, keys: &[ChunkKey]) -> Result<Vec<Option<Chunk>>, StoreError> {
+        keys.iter().map(|key| self.shared.chunk(*key)).collect()
+    }
+
+    async fn chunks_from(&self, job: JobId, from: u32, limit: usize) -> Result<Vec<Chunk>, StoreError> {
+        let (from, to) = (keys::chunk(ChunkKey { job, number: from }), behind(job.as_bytes()));
+        let rows = self.shared.engine.scan(Space::Chunks, Scan::new(&from, &to, limit)).map_err(stopped)?;
+        rows.iter().map(|(_, row)| keys::decode_chunk(row)).collect()
+    }
+
+    async fn due(
+        &self,
+        after: Option<(Due, ChunkKey)>,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<(Due, ChunkKey)>, StoreError> {
+        let from = after.map_or_else(Vec::new, |(due, key)| [keys::due(due, key).as_slice(), &[0]].concat());
+        let to = until_ms.saturating_add(1).to_be_bytes();
+        let rows = self.shared.engine.scan(Space::Due, Scan::new(&from, &to, limit)).map_err(stopped)?;
+        Ok(rows.iter().filter_map(|(key, _)| keys::parse_due(key)).collect())
+    }
+
+    async fn summarise(&self, job: JobId, entries: &[SummaryEntry]) -> Result<Summary, StoreError> {
+        self.ask(|reply| Request::Summarise { job, entries: entries.to_vec(), reply }).await?
+    }
+
+    async fn summary(&self, job: JobId) -> Result<Summary, StoreError> {
+        Ok(self.shared.summaries.of(&*self.shared.engine, job)?.lock().summary)
+    }
+
+    async fn ended(&self, job: JobId, have: &ChunkSet, limit: usize) -> Result<Vec<u32>, StoreError> {
+        Ok(self.shared.summaries.of(&*self.shared.engine, job)?.lock().ended(have, limit))
+    }
+
+    async fn changed(&self, job: JobId, seen: u64, state: &'static str, wait_ms: u64) {
+        let mut changes = self.shared.changes.subscribe();
+        let news = async {
+            loop {
+                changes.borrow_and_update();
+                let moved = match (self.shared.job(job), self.summary(job).await) {
+                    (Ok(Some(job)), Ok(summary)) => summary.chunks_ended > seen || job.state.as_str() != state,
+                    _ => true,
+                };
+                if moved || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(wait_ms), news).await;
+    }
+
+    async fn events(&self, job: JobId, from: u64, limit: usize) -> Result<Vec<EventView>, StoreError> {
+        let (from, to) = (keys::event(job, from), behind(job.as_bytes()));
+        let rows = self.shared.engine.scan(Space::Events, Scan::new(&from, &to, limit)).map_err(stopped)?;
+        rows.iter().map(|(_, row)| keys::decode_json(row, "an event")).collect()
+    }
+
+    async fn put_function(&self, reference: &FunctionRef, manifest: &Manifest) -> Result<(), StoreError> {
+        let (reference, manifest) = (reference.clone(), Box::new(manifest.clone()));
+        self.ask(|reply| Request::PutFunction { reference, manifest, reply }).await?
+    }
+
+    async fn function(&self, reference: &FunctionRef) -> Result<Option<Manifest>, StoreError> {
+        let row = self.shared.engine.get(Space::Things, &keys::function(reference)).map_err(stopped)?;
+        row.map(|row| keys::decode_json(&row, "a function")).transpose()
+    }
+
+    async fn newest(&self, name: &FunctionName) -> Result<Option<FunctionRef>, StoreError> {
+        let row = self.shared.engine.get(Space::Things, &keys::newest(name)).map_err(stopped)?;
+        Ok(row.and_then(|row| text(&row)?.parse().ok()))
+    }
+
+    async fn functions(&self) -> Result<Vec<FunctionRef>, StoreError> {
+        let rows = all(&*self.shared.engine, Thing::Newest)?;
+        Ok(rows.iter().filter_map(|(_, row)| text(row)?.parse().ok()).collect())
+    }
+
+    async fn estimate(&self, function: &FunctionRef) -> Estimate {
+        self.estimates.lock().get(function).copied().unwrap_or_default()
+    }
+
+    async fn observe(&self, function: &FunctionRef, tasks: u64, mean_us: f64, max_us: f64) {
+        self.estimates.lock().entry(function.clone()).or_default().observe(tasks, mean_us, max_us);
+    }
+
+    async fn put_worker(&self, worker: WorkerView) {
+        self.workers.lock().insert(worker.id.clone(), worker);
+    }
+
+    async fn remove_worker(&self, worker: &WorkerId) {
+        self.workers.lock().remove(worker);
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerView>, StoreError> {
+        let mut workers = self.workers.lock();
+        let latest_ms = workers.values().map(|worker| worker.seen_at_ms).max().unwrap_or_default();
+        workers.retain(|_, worker| worker.seen_at_ms + WORKER_FORGOTTEN_MS >= latest_ms);
+        let mut listed: Vec<WorkerView> = workers.values().cloned().collect();
+        listed.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(listed)
+    }
+
+    /// Only workers of this process claim from this store, and this process holds its lock.
+    fn owner_is_gone(&self, owner: &Owner) -> bool {
+        !self.live.read().contains(&owner.worker)
+    }
+}
+
+impl BlobStore for LocalStore {
+    async fn put(&self, blobs: Vec<(String, Bytes)>) -> Vec<Result<Put, StoreError>> {
+        if blobs.is_empty() {
+            return Vec::new();
+        }
+        let count = blobs.len();
+        match self.ask(|reply| Request::PutBlobs { blobs, reply }).await {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    async fn get(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, StoreError>> {
+        keys.iter().map(|key| self.shared.engine.blob(key).map_err(stopped)).collect()
+    }
+
+    async fn delete_prefix(&self, prefix: &str) -> Result<(), StoreError> {
+        let prefix = prefix.to_owned();
+        self.ask(|reply| Request::RemoveBlobs { prefix, reply }).await?
+    }
+}
