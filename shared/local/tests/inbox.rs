@@ -24,31 +24,35 @@ struct Desk {
     folder: PathBuf,
     events: Arc<Mutex<Vec<InboxEvent>>>,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), InboxError>>,
+    task: JoinHandle<()>,
 }
 
 impl Desk {
-    fn start(grid: &Grid, folder: &Path) -> Self {
-        Self::start_with(grid, folder, |_| ())
+    async fn start(grid: &Grid, folder: &Path) -> Self {
+        Self::start_with(grid, folder, |_| ()).await.unwrap()
     }
 
-    fn start_with(grid: &Grid, folder: &Path, change: impl FnOnce(&mut InboxOptions)) -> Self {
+    async fn start_with(
+        grid: &Grid,
+        folder: &Path,
+        change: impl FnOnce(&mut InboxOptions),
+    ) -> Result<Self, InboxError> {
         let mut options = InboxOptions::new(folder.join("inbox"), folder.join("outbox"));
         (options.quiet, options.grace) = (Duration::from_millis(200), Duration::from_millis(400));
         change(&mut options);
         std::fs::create_dir_all(&options.inbox).unwrap();
         let (events, stop) = (Arc::<Mutex<Vec<_>>>::default(), CancellationToken::new());
-        let inbox = Inbox::new(Arc::new(grid.clone()), options).on_event({
+        let inbox = Inbox::open(Arc::new(grid.clone()), options).await?.on_event({
             let events = events.clone();
             move |event| events.lock().unwrap().push(event.clone())
         });
         let task = tokio::spawn(inbox.run(stop.clone()));
-        Self { folder: folder.into(), events, stop, task }
+        Ok(Self { folder: folder.into(), events, stop, task })
     }
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.task.await.unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -101,7 +105,7 @@ async fn jobs(grid: &Grid) -> usize {
 async fn good_and_bad_files_are_answered() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     for ignored in [".hidden.json", "a.json.tmp", "b.part", "c.json~"] {
         desk.drop_file(ignored, "{");
     }
@@ -148,7 +152,7 @@ async fn good_and_bad_files_are_answered() {
 async fn a_file_is_taken_when_it_is_complete() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     let text = commands(20, "note");
     // Both halves are well-formed: only the open file tells that there is more to come.
     let lines = (0..20).map(|i| format!("{{\"id\":{i},\"type\":\"note\"}}\n")).collect::<Vec<_>>();
@@ -180,7 +184,7 @@ async fn a_file_that_stops_in_the_middle_is_refused_until_it_changes() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
     let text = commands(5, "note");
-    let mut desk = Desk::start(&grid, folder.path());
+    let mut desk = Desk::start(&grid, folder.path()).await;
     desk.drop_file("cut.json", &text[..60]);
     for _ in 0..2 {
         let report: ErrorReport = serde_json::from_str(&desk.read("outbox/cut.error.json").await).unwrap();
@@ -205,7 +209,7 @@ async fn a_file_that_stops_in_the_middle_is_refused_until_it_changes() {
 async fn a_file_dropped_again_keeps_the_old_results_until_the_new_ones_are_complete() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     desk.drop_file("a.json", commands(3, "note"));
     assert_eq!(desk.read("outbox/a.txt").await.lines().count(), 3);
     desk.until("processed file", || desk.path("processed/a.json").exists()).await;
@@ -234,7 +238,7 @@ async fn a_file_dropped_again_keeps_the_old_results_until_the_new_ones_are_compl
 async fn a_file_replaced_while_it_runs_is_followed_by_its_successor() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     desk.drop_file("warm.json", commands(2, "slow"));
     desk.read("outbox/warm.txt").await;
     desk.drop_file("a.json", commands(60, "slow"));
@@ -263,7 +267,7 @@ async fn a_file_replaced_while_it_runs_is_followed_by_its_successor() {
 async fn files_of_one_stem_do_not_write_over_each_other() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     desk.drop_file("a.json", commands(3, "echo"));
     desk.until("first end", || desk.finished("a.json") == 1 && desk.path("processed/a.json").exists()).await;
     desk.drop_file("a.csv", "type\necho\n");
@@ -279,7 +283,7 @@ async fn files_of_one_stem_do_not_write_over_each_other() {
 async fn a_huge_file_does_not_hold_up_a_small_one() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     desk.drop_file("warm.json", commands(2, "slow"));
     desk.read("outbox/warm.txt").await;
     desk.drop_file("huge.json", commands(4_000, "slow"));
@@ -301,7 +305,7 @@ async fn a_grid_that_is_killed_goes_on_with_its_files() {
     let store = folder.path().join("grid");
     let grid = open(Some(&store), &ran).await;
     // So that most is not yet submitted when it stops.
-    let desk = Desk::start_with(&grid, folder.path(), |options| options.file.backlog_ms = 1);
+    let desk = Desk::start_with(&grid, folder.path(), |options| options.file.backlog_ms = 1).await.unwrap();
     desk.drop_file("a.json", commands(80, "slow"));
     desk.drop_file("b.json", commands(40, "slow"));
     desk.until("a few results", || ran.lock().unwrap().len() > 10).await;
@@ -311,7 +315,7 @@ async fn a_grid_that_is_killed_goes_on_with_its_files() {
     assert!(!folder.path().join("outbox/a.txt").exists());
 
     let grid = open(Some(&store), &ran).await;
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     for (name, lines) in [("a", 80), ("b", 40)] {
         let text = desk.read(&format!("outbox/{name}.txt")).await;
         let mut ids: Vec<u32> =
@@ -332,8 +336,8 @@ async fn a_grid_that_is_killed_goes_on_with_its_files() {
 async fn the_inbox_is_no_place_for_results() {
     let (folder, ran) = (tempfile::tempdir().unwrap(), Ran::default());
     let grid = open(None, &ran).await;
-    let desk = Desk::start_with(&grid, folder.path(), |options| options.outbox = options.inbox.clone());
-    assert!(matches!(desk.task.await.unwrap(), Err(InboxError::Same { .. })));
+    let refused = Desk::start_with(&grid, folder.path(), |options| options.outbox = options.inbox.clone()).await;
+    assert!(matches!(refused, Err(InboxError::Same { .. })));
     grid.shutdown().await;
 }
 
@@ -347,7 +351,7 @@ async fn a_file_that_may_not_be_read_is_refused() {
     std::fs::write(&path, commands(1, "note")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     let may_read_all = File::open(&path).is_ok();
-    let desk = Desk::start(&grid, folder.path());
+    let desk = Desk::start(&grid, folder.path()).await;
     if may_read_all {
         // Root reads it all the same.
         desk.read("outbox/a.txt").await;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
@@ -15,7 +15,9 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("sheaf-sdk", &["sheaf-local", "sheaf-api", "sheaf-core"]),
     ("sheaf-cli", &["sheaf-sdk", "sheaf-local", "sheaf-http", "sheaf-api", "sheaf-core"]),
     ("sheaf-conformance", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
+    ("sheaf-durability", &["sheaf-local", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-e2e", &["sheaf-sdk"]),
+    ("sheaf-sim", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-examples", &[]),
     ("xtask", &[]),
     ("sheaf-store-comparison", &[]),

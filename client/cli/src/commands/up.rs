@@ -87,19 +87,22 @@ impl Up {
         for function in prepared {
             function.declare(&grid).await?;
         }
+        let folders = self.folders(&directory);
+        let (inbox, outbox) = (folders.inbox.clone(), folders.outbox.clone());
+        // The folders are there before anybody can find the grid.
+        let watched = Inbox::open(Arc::new(grid.clone()), folders).await.map_err(inbox_problem)?;
         let served = Served::start(&grid, &directory, &settings.listen).await?;
-        let inbox = self.folders(&directory);
         let place = Place {
             url: served.address.url.clone(),
             token_file: served.address.token_file.clone(),
             directory,
-            inbox: inbox.inbox.clone(),
-            outbox: inbox.outbox.clone(),
+            inbox,
+            outbox,
             slots: settings.slots(),
             pid: served.address.pid,
         };
         Printer(settings.output).one(&place, &place.url, || describe(&place))?;
-        let outcome = watch(&grid, inbox, &mut stop).await;
+        let outcome = watch(&grid, watched, &mut stop).await;
         eprintln!(
             "stopping; tasks that run are given {}, and a second signal stops at once",
             text::duration(GridOptions::default().grace)
@@ -124,21 +127,21 @@ impl Up {
 }
 
 /// Watches the inbox until somebody says stop, or something breaks.
-async fn watch(grid: &Grid, options: InboxOptions, stop: &mut Stop) -> Outcome<()> {
+async fn watch(grid: &Grid, inbox: Inbox<Grid>, stop: &mut Stop) -> Outcome<()> {
     let stopping = CancellationToken::new();
-    let inbox = Inbox::new(Arc::new(grid.clone()), options).on_event(|event| {
+    let inbox = inbox.on_event(|event| {
         if let Some(line) = told(event) {
             eprintln!("{}  {line}", text::time(text::now_ms()));
         }
     });
     let mut running = std::pin::pin!(inbox.run(stopping.clone()));
     let told_to = tokio::select! {
-        ended = &mut running => return ended.map_err(inbox_problem),
+        () = &mut running => return Ok(()),
         detail = grid.failed() => Err(store_failed(&detail)),
         () = stop.next() => Ok(()),
     };
     stopping.cancel();
-    running.await.map_err(inbox_problem)?;
+    running.await;
     told_to
 }
 

@@ -130,14 +130,25 @@ pub enum InboxError {
 /// A watched folder.
 pub struct Inbox<A> {
     api: Arc<A>,
-    options: InboxOptions,
+    folders: Folders,
+    files: FileOptions,
+    poll: Duration,
+    quiet: Duration,
+    grace: Duration,
     on_event: Box<dyn Fn(&InboxEvent) + Send + Sync>,
 }
 
 impl<A: Api> Inbox<A> {
-    /// A folder whose files run on this grid. Nothing happens before [`Inbox::run`].
-    pub fn new(api: Arc<A>, options: InboxOptions) -> Self {
-        Self { api, options, on_event: Box::new(|_| ()) }
+    /// Makes the folders, whose files will run on this grid. Nothing is taken before [`Inbox::run`].
+    ///
+    /// # Errors
+    /// [`InboxError`]
+    pub async fn open(api: Arc<A>, options: InboxOptions) -> Result<Self, InboxError> {
+        let InboxOptions { inbox, outbox, processed, poll, quiet, grace, file: files } = options;
+        let folders = Folders { failed: processed.join("failed"), inbox, outbox, processed };
+        let made = folders.clone();
+        spawn_blocking(move || make(&made)).await.expect("making folders does not panic")?;
+        Ok(Self { api, folders, files, poll, quiet, grace, on_event: Box::new(|_| ()) })
     }
 
     /// Tells of everything that happens, as it happens. What is called must not block for long.
@@ -147,23 +158,11 @@ impl<A: Api> Inbox<A> {
         self
     }
 
-    /// Makes the folders and works on what is dropped until it is stopped. Files being worked on are then left where they are,
-    /// and the next run goes on with them.
-    ///
-    /// # Errors
-    /// [`InboxError`], before anything was taken.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), InboxError> {
-        let Self { api, options, on_event } = self;
-        let folders = Folders {
-            failed: options.processed.join("failed"),
-            inbox: options.inbox,
-            outbox: options.outbox,
-            processed: options.processed,
-        };
-        let made = folders.clone();
-        spawn_blocking(move || make(&made)).await.expect("making folders does not panic")?;
+    /// Works on what is dropped until it is stopped. Files being worked on are then left where they are, and the next run
+    /// goes on with them.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { api, folders, files, mut poll, quiet, grace, on_event } = self;
         let wake = Arc::new(Notify::new());
-        let mut poll = options.poll;
         let watcher = watch::watch(&folders.inbox, wake.clone());
         if let Err(error) = &watcher {
             tracing::warn!(%error, "the inbox is looked at every second, as it cannot be watched");
@@ -171,8 +170,8 @@ impl<A: Api> Inbox<A> {
             poll = poll.min(POLL_UNWATCHED);
         }
         let mut clerk = Clerk {
-            desk: Arc::new(Desk { api, folders, options: options.file, names: Arc::default(), on_event }),
-            waiting: Waiting::new(options.quiet, options.grace),
+            desk: Arc::new(Desk { api, folders, options: files, names: Arc::default(), on_event }),
+            waiting: Waiting::new(quiet, grace),
             tasks: JoinSet::new(),
             in_hand: HashMap::new(),
             look_at: Instant::now(),
@@ -181,7 +180,6 @@ impl<A: Api> Inbox<A> {
         };
         clerk.work(&stop, &wake).await;
         clerk.tasks.shutdown().await;
-        Ok(())
     }
 }
 

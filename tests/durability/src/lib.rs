@@ -1,0 +1,1 @@
+//! What the embedded store holds after a power cut at any moment.

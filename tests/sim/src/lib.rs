@@ -1,0 +1,1 @@
+//! The protocol under faults: the production steps over simulated ports.
