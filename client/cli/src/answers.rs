@@ -18,9 +18,8 @@ use crate::{
     text,
 };
 
-/// Chunks that may wait for an earlier one when answers are wanted in order. Source: more than any grid runs at once, and
-/// bounds memory.
-const PARKED_CHUNKS_MAX: usize = 4_096;
+/// Bytes of chunks that may wait here for an earlier one when answers are wanted in order; further ones wait in the grid.
+const PARKED_BYTES_MAX: usize = 64 << 20;
 
 /// What a task ended as.
 #[derive(Debug, Serialize)]
@@ -97,9 +96,9 @@ impl TaskAnswer {
             }
             (None, Some(failure)) => failed(failure.kind.as_str(), &failure.message, out),
             (None, None) if self.outcome == Ended::Expired => {
-                failed(self.outcome.as_str(), "its job's deadline passed before it had run", out);
+                failed(self.outcome.as_str(), "its job's deadline passed before it had a result", out);
             }
-            (None, None) => failed(self.outcome.as_str(), "its job was cancelled before it had run", out),
+            (None, None) => failed(self.outcome.as_str(), "its job was cancelled before it had a result", out),
         }
     }
 }
@@ -127,6 +126,11 @@ impl Row for TaskAnswer {
     }
 }
 
+/// What a chunk of results takes here.
+fn bytes(chunk: &ChunkResult) -> usize {
+    chunk.segments.iter().chain(&chunk.pack).map(Bytes::len).sum()
+}
+
 /// Reads the answers of a job as its chunks end.
 pub(crate) struct Answers<'a, A> {
     api: &'a A,
@@ -135,6 +139,7 @@ pub(crate) struct Answers<'a, A> {
     ordered: bool,
     next: u32,
     parked: BTreeMap<u32, ChunkResult>,
+    parked_bytes: usize,
     ready: VecDeque<ChunkResult>,
     forms: HashMap<u16, ResultForm>,
     view: Option<JobView>,
@@ -144,8 +149,8 @@ impl<'a, A: Api> Answers<'a, A> {
     /// All answers of a job; `ordered` gives those of earlier tasks first.
     pub(crate) fn of(api: &'a A, job: JobId, ordered: bool) -> Self {
         let read = ReadResults { with_packs: true, ..ReadResults::default() };
-        let (next, parked, ready, forms, view) = Default::default();
-        Self { api, job, read, ordered, next, parked, ready, forms, view }
+        let (next, parked, parked_bytes, ready, forms, view) = Default::default();
+        Self { api, job, read, ordered, next, parked, parked_bytes, ready, forms, view }
     }
 
     /// The answers of one more chunk; none once the job is over and all were given. With `wait_ms` as 0, none also when
@@ -155,20 +160,22 @@ impl<'a, A: Api> Answers<'a, A> {
             if let Some(chunk) = self.ready.pop_front() {
                 return self.tell_apart(chunk).await.map(Some);
             }
-            self.read.wait_ms = wait_ms;
-            let page = self.api.results(self.job, self.read.clone()).await?;
+            let page = self.api.results(self.job, self.wanted(wait_ms)).await?;
             let is_over = page.job.job.state.ended_at_ms().is_some();
             self.view = Some(page.job);
             if page.chunks.is_empty() {
-                let left = std::mem::take(&mut self.parked);
-                self.ready.extend(left.into_values());
-                if self.ready.is_empty() && (is_over || wait_ms == 0) {
-                    return Ok(None);
+                // A look that found nothing in its time says nothing of the chunk whose turn it is.
+                if is_over || wait_ms == 0 {
+                    self.pass_gap();
+                    if self.ready.is_empty() {
+                        return Ok(None);
+                    }
                 }
                 continue;
             }
             for chunk in page.chunks {
                 self.read.have.insert(chunk.head.number);
+                self.parked_bytes += bytes(&chunk);
                 self.parked.insert(chunk.head.number, chunk);
             }
             self.release();
@@ -180,15 +187,43 @@ impl<'a, A: Api> Answers<'a, A> {
         self.view.as_ref()
     }
 
+    /// What to ask for: all that is not here, or only the chunk whose turn it is while too much waits for it.
+    fn wanted(&self, wait_ms: u64) -> ReadResults {
+        let mut read = ReadResults { wait_ms, ..self.read.clone() };
+        if self.parked_bytes >= PARKED_BYTES_MAX {
+            read.have.insert_range(self.next + 1..self.chunks_known());
+            read.chunks_max = 1;
+        }
+        read
+    }
+
+    /// Chunks that the grid is known to have.
+    fn chunks_known(&self) -> u32 {
+        let chunks = self.view.as_ref().map_or(0, |view| {
+            view.job.state.seal().map_or(view.summary.chunks_submitted, |seal| u64::from(seal.chunks))
+        });
+        let highest = self.read.have.max().map_or(0, |number| number + 1);
+        u32::try_from(chunks).unwrap_or(u32::MAX).max(highest)
+    }
+
     /// Makes ready what may be given next.
     fn release(&mut self) {
         while let Some(entry) = self.parked.first_entry() {
-            let number = *entry.key();
-            if self.ordered && number != self.next && self.parked.len() <= PARKED_CHUNKS_MAX {
+            if self.ordered && *entry.key() != self.next {
                 return;
             }
+            let (number, chunk) = entry.remove_entry();
             self.next = number + 1;
-            self.ready.extend(self.parked.remove(&number));
+            self.parked_bytes -= bytes(&chunk);
+            self.ready.push_back(chunk);
+        }
+    }
+
+    /// The chunk whose turn it is does not come: what was here first goes on.
+    fn pass_gap(&mut self) {
+        if let Some((&number, _)) = self.parked.first_key_value() {
+            self.next = number;
+            self.release();
         }
     }
 
@@ -245,5 +280,36 @@ impl<'a, A: Api> Answers<'a, A> {
         };
         self.forms.insert(function, form);
         Ok(form)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use super::*;
+
+    /// Looks that find nothing, as when the first task takes longer than a long poll, and chunks too large to wait here.
+    #[tokio::test]
+    async fn order_is_kept_however_long_the_first_task_takes() {
+        let grid = sheaf::builder().memory(true).slots(2).connect().await.unwrap();
+        let late = |ms: u64| {
+            std::thread::sleep(Duration::from_millis(ms));
+            Ok::<_, Infallible>(ms)
+        };
+        let late = grid.handler("late", late).await.unwrap();
+        for parked_bytes in [0, PARKED_BYTES_MAX] {
+            let results = grid.job("late").chunk_tasks(1).map(&late, [400, 0, 0, 0]).start().await.unwrap();
+            results.submitted().await.unwrap();
+            let mut answers = Answers::of(grid.api(), results.job_id(), true);
+            answers.parked_bytes = parked_bytes;
+            let mut positions = Vec::new();
+            while let Some(chunk) = answers.next_chunk(20).await.unwrap() {
+                positions.extend(chunk.iter().map(|answer| answer.position));
+            }
+            assert_eq!(positions, [0, 1, 2, 3]);
+        }
+        grid.close().await;
     }
 }

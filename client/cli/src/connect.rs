@@ -5,7 +5,7 @@ use sheaf_local::OpenError;
 
 use crate::{
     problem::{Outcome, Problem},
-    serve::Served,
+    serve::{ANY_PORT, Served},
     settings::Settings,
 };
 
@@ -39,7 +39,7 @@ impl Session {
         };
         let served = match (&embedded, &settings.client.place.value) {
             (Some(grid), sheaf::Place::Directory(directory)) if need == Need::Run => {
-                Some(Served::start(grid, directory, "127.0.0.1:0").await?)
+                Some(Served::start(grid, directory, ANY_PORT).await?)
             }
             _ => None,
         };

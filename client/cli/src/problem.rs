@@ -145,10 +145,20 @@ impl Diagnostic for Problem {
     }
 }
 
+/// What to type next, where a grid can only say what a program should send.
+const fn hint(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Unauthorized => Some(
+            "set SHEAF_TOKEN_FILE to the token file that `sheaf up` named when it started, or SHEAF_TOKEN to its text",
+        ),
+        _ => None,
+    }
+}
+
 impl From<ApiError> for Problem {
     fn from(error: ApiError) -> Self {
         let mut problem = Self::new(error.code, error.message);
-        problem.0.hint = error.hint;
+        problem.0.hint = hint(error.code).map(ToOwned::to_owned).or(error.hint);
         problem
     }
 }
@@ -156,7 +166,7 @@ impl From<ApiError> for Problem {
 impl From<sheaf::GridError> for Problem {
     fn from(error: sheaf::GridError) -> Self {
         let mut problem = Self::new(error.code(), error.to_string());
-        problem.0.hint = error.hint().map(ToOwned::to_owned);
+        problem.0.hint = hint(error.code()).or(error.hint()).map(ToOwned::to_owned);
         match &error {
             sheaf::GridError::Call(_) => problem,
             sheaf::GridError::Open { in_use: true, .. } => {

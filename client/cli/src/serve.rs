@@ -1,7 +1,7 @@
 //! Serving the API of a grid in this process, so that other commands on this machine reach it.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,15 +24,15 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Serves a grid on loopback, for holders of the token in its data directory, and writes down where.
-    pub(crate) async fn start(grid: &Grid, directory: &Path, listen: &str) -> Outcome<Self> {
+    /// Serves a grid at an address of [`loopback`], for holders of the token in its data directory, and writes down where.
+    pub(crate) async fn start(grid: &Grid, directory: &Path, listen: SocketAddr) -> Outcome<Self> {
         let token_file =
             std::path::absolute(directory.join("token")).map_err(|error| Problem::file("found", directory, error))?;
         let token = Token::load_or_create(&token_file).map_err(token_problem)?;
         let cannot = |source| {
             Problem::new(Code::Unavailable, format!("the API cannot be served at {listen}")).with_source(source)
         };
-        let listener = TcpListener::bind(loopback(listen)?).await.map_err(cannot)?;
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let url = format!("http://{}", listener.local_addr().map_err(cannot)?);
         let router = sheaf_http::router(Arc::new(grid.clone()), Access::Token(token));
         let (stop, stopped) = oneshot::channel();
@@ -59,8 +59,11 @@ fn token_problem(error: sheaf_http::TokenError) -> Problem {
     Problem::new(Code::Unauthorized, error.to_string()).with_source(error)
 }
 
-/// The token travels in the clear, so only this machine is served.
-fn loopback(listen: &str) -> Outcome<SocketAddr> {
+/// Any port of this machine.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Reads where to serve. The token travels in the clear, so only this machine is served.
+pub(crate) fn loopback(listen: &str) -> Outcome<SocketAddr> {
     let wrong = |why: &str| {
         Problem::usage(format!("--listen {listen:?} {why}")).with_hint("give 127.0.0.1:PORT, or port 0 for any")
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sheaf_api::{Api, wire::JobView};
-use sheaf_core::JobId;
+use sheaf_core::{JobId, JobState};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::Instant,
@@ -42,12 +42,9 @@ pub(crate) async fn until_over(session: &Session, job: JobId, until: Option<Inst
             }
         }
     };
-    let exit = tokio::select! {
-        exit = session.while_well(watch) => exit?,
-        () = at(until) => Exit::TimedOut,
-        () = interrupted() => Exit::Interrupted,
-    };
+    let exit = unless_stopped(session, until, watch).await;
     bar.finish();
+    let exit = exit?;
     // What was seen last may be old where nothing happened for long.
     if matches!(exit, Exit::TimedOut | Exit::Interrupted)
         && let Ok(now) = session.api().progress(job, None, 0).await
@@ -55,6 +52,19 @@ pub(crate) async fn until_over(session: &Session, job: JobId, until: Option<Inst
         view = now;
     }
     Ok(Waited { view, exit })
+}
+
+/// Does something to its end, unless the grid's store fails, the time is over, or somebody presses Ctrl-C first.
+pub(crate) async fn unless_stopped(
+    session: &Session,
+    until: Option<Instant>,
+    work: impl Future<Output = Outcome>,
+) -> Outcome {
+    tokio::select! {
+        exit = session.while_well(work) => exit,
+        () = at(until) => Ok(Exit::TimedOut),
+        () = interrupted() => Ok(Exit::Interrupted),
+    }
 }
 
 async fn at(until: Option<Instant>) {
@@ -77,8 +87,12 @@ pub(crate) async fn interrupted() {
 }
 
 /// What to say when a command ends before its job.
-pub(crate) fn how_to_come_back(session: &Session, job: JobId) -> String {
-    if session.runs_here() {
+pub(crate) fn how_to_come_back(session: &Session, job: JobId, state: Option<&JobState>) -> String {
+    if matches!(state, Some(JobState::Open)) {
+        format!(
+            "{job} is open, and not over before it is sealed: `sheaf job seal {job}` does that if its submitter is gone"
+        )
+    } else if session.runs_here() {
         format!(
             "what was accepted is kept: `sheaf wait {job}` goes on with it, as does the next `sheaf run` or `sheaf up`"
         )

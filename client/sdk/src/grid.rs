@@ -33,7 +33,10 @@ pub struct Grid {
 }
 
 struct Inner {
-    api: Arc<Transport>,
+    /// For callers of the calls as they are.
+    api: Transport,
+    /// For what this crate wraps, which repeats calls itself.
+    once: Arc<Transport>,
     options: ClientOptions,
     budget: Budget,
     ticket_jobs: TicketJobs,
@@ -44,8 +47,9 @@ struct Inner {
 impl Grid {
     pub(crate) fn new(api: Transport, options: ClientOptions) -> Self {
         let budget = Budget::new(options.unacknowledged_bytes);
-        let (api, tasks, closing) = (Arc::new(api), TaskTracker::new(), CancellationToken::new());
-        Self { inner: Arc::new(Inner { api, options, budget, ticket_jobs: TicketJobs::default(), tasks, closing }) }
+        let once = Arc::new(api.once());
+        let (ticket_jobs, tasks, closing) = (TicketJobs::default(), TaskTracker::new(), CancellationToken::new());
+        Self { inner: Arc::new(Inner { api, once, options, budget, ticket_jobs, tasks, closing }) }
     }
 
     /// A handle on a grid behind any implementation of the calls: another transport, or a double in tests.
@@ -53,13 +57,13 @@ impl Grid {
         Self::new(Transport::other(api), ClientOptions::default())
     }
 
-    /// The calls as they are, for what this crate does not wrap.
+    /// The calls as they are, for what this crate does not wrap. See [`Transport::once`] for callers that repeat them.
     pub fn api(&self) -> &Transport {
         &self.inner.api
     }
 
     pub(crate) fn api_shared(&self) -> Arc<Transport> {
-        Arc::clone(&self.inner.api)
+        Arc::clone(&self.inner.once)
     }
 
     pub(crate) fn options(&self) -> &ClientOptions {
@@ -105,9 +109,10 @@ impl Grid {
             return Err(ApiError::from(sheaf_api::FormatError::Limit { what, found, limit }).into());
         }
         let name = function.name_shared();
+        let closed = || GridError::Closed { what: "the task was submitted".into() };
         loop {
             if self.inner.closing.is_cancelled() {
-                return Err(GridError::Closed { what: "the task was submitted".into() });
+                return Err(closed());
             }
             let permit = self.budget().take(payload.len()).await;
             let (accepted, place) = oneshot::channel();
@@ -120,9 +125,10 @@ impl Grid {
                 };
                 self.spawn(ticket_job::run(options, requests));
             });
+            // It may have been closed while this waited for the budget.
+            let job = job.ok_or_else(closed)?;
             match job.send(Request { payload, permit, accepted }).await {
                 Ok(()) => {
-                    let closed = || GridError::Closed { what: "the task was submitted".into() };
                     let place = place.await.map_err(|_| closed())??;
                     return Ok(Ticket::new(place.id, place.settled, function.decode));
                 }
@@ -134,32 +140,32 @@ impl Grid {
 
     /// What grid this is.
     pub async fn info(&self) -> Result<GridView, GridError> {
-        Ok(retry::call(|| self.inner.api.grid()).await?)
+        Ok(retry::call(|| self.inner.once.grid()).await?)
     }
 
     /// Lists jobs, newest first.
     pub async fn jobs(&self, filter: JobFilter) -> Result<Page<JobView>, GridError> {
-        Ok(retry::call(|| self.inner.api.jobs(filter.clone())).await?)
+        Ok(retry::call(|| self.inner.once.jobs(filter.clone())).await?)
     }
 
     /// Declares a function. Repeating it with the same manifest is the same version.
     pub async fn put_function(&self, request: PutFunction) -> Result<FunctionView, GridError> {
-        Ok(retry::call(|| self.inner.api.put_function(request.clone())).await?)
+        Ok(retry::call(|| self.inner.once.put_function(request.clone())).await?)
     }
 
     /// A function's newest version by `name`, or a certain one by `name@version`.
     pub async fn function(&self, name: &str) -> Result<FunctionView, GridError> {
-        Ok(retry::call(|| self.inner.api.function(name)).await?)
+        Ok(retry::call(|| self.inner.once.function(name)).await?)
     }
 
     /// The newest version of every function, by name.
     pub async fn functions(&self) -> Result<Page<FunctionView>, GridError> {
-        Ok(retry::call(|| self.inner.api.functions()).await?)
+        Ok(retry::call(|| self.inner.once.functions()).await?)
     }
 
     /// The workers heard of lately.
     pub async fn workers(&self) -> Result<Page<WorkerView>, GridError> {
-        Ok(retry::call(|| self.inner.api.workers()).await?)
+        Ok(retry::call(|| self.inner.once.workers()).await?)
     }
 
     /// Waits until everything given to this handle is submitted and sealed, and closes it. An embedded grid is shut down:
@@ -173,7 +179,7 @@ impl Grid {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         #[cfg(feature = "embedded")]
-        if let Transport::Embedded(grid) = &*self.inner.api {
+        if let Transport::Embedded(grid) = &self.inner.api {
             grid.shutdown().await;
         }
     }

@@ -87,6 +87,16 @@ mod ticket;
 mod ticket_job;
 mod transport;
 
+/// What fuzz targets reach, and nobody else: `cargo fuzz` sets the flag.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::{
+        journal::fuzzing::{MAGIC, Opened, read_journal, write_journal},
+        settings::fuzzing::settings,
+    };
+}
+
 pub use bytes::Bytes;
 pub use chunk_results::{ChunkResults, TaskResult};
 pub use connect::{Builder, ConnectOptions, builder, builder_state, connect};

@@ -113,7 +113,7 @@ impl Board {
             estimate: view.estimate,
             slots: view.slots,
         };
-        Self { known: watch::Sender::new(known) }
+        Self { known: watch::channel(known).0 }
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut Known)) {

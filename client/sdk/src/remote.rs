@@ -5,7 +5,6 @@
 
 use std::{error::Error as _, fmt, time::Duration};
 
-use backon::Retryable;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Method, StatusCode, Url,
@@ -13,20 +12,20 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sheaf_api::{
-    Answer, Api, ApiError, Code, WriteOutcome, stream,
+    Answer, Api, ApiError, Code, stream,
     wire::{
         CreateJob, EventView, FunctionView, GridView, JobFilter, JobView, Page, PutFunction, ReadResults, ResultsPage,
         RetryJob, SubmitChunk, SubmitReply, TaskView, WorkerView,
     },
 };
 use sheaf_core::{FunctionName, JobId, Seal, TaskId, limits};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::retry::may_pass;
+use crate::retry::{self, Patience};
 
 /// How long a call is repeated, from its first failure on, unless [`Remote::with_retry_ms_max`] says otherwise.
-pub const RETRY_MS_DEFAULT: u64 = 60_000;
+pub const RETRY_MS_DEFAULT: u64 = crate::limits::RETRY_FOR_MS;
 /// How long an answer may take, besides what the call itself asks to wait; and the longest pause within one.
 const ANSWER_MS_MAX: u64 = 10_000;
 const CONNECT_MS_MAX: u64 = 5_000;
@@ -35,9 +34,8 @@ const CONNECT_MS_MAX: u64 = 5_000;
 const IDLE_MS_MAX: u64 = 30_000;
 /// The slowest upload that is waited for.
 const UPLOAD_BYTES_PER_MS_MIN: usize = 1_024;
-/// First pause before a repetition; doubled each time, up to the maximum, with full jitter.
-const PAUSE_BASE_MS: u64 = 100;
-const PAUSE_MS_MAX: u64 = 5_000;
+/// Room made at once for an answer, whatever length it announces.
+const ROOM_BYTES_MAX: usize = 2 * limits::RESULT_PAGE_BYTES_TARGET;
 /// A set of chunks longer than this as text travels in a body instead of the URL.
 const URL_SET_BYTES_MAX: usize = 4_096;
 const JSON: &str = "application/json";
@@ -45,18 +43,20 @@ const JSON: &str = "application/json";
 /// The calls of a grid that runs elsewhere. Cloning shares its connections.
 ///
 /// Calls that failed with [`Code::Throttled`], [`Code::Unavailable`] or [`Code::Unknown`] are repeated with exponential
-/// back-off and full jitter, and not before the time that the grid names. An error that comes out in the end is
+/// back-off and jitter, and not before the time that the grid names. An error that comes out in the end is
 /// [`Code::Unknown`] when any of the repetitions may have happened.
 #[derive(Clone)]
 pub struct Remote {
     client: Client,
     base: Url,
-    authorization: HeaderValue,
+    /// None without a token.
+    authorization: Option<HeaderValue>,
     retry_ms_max: u64,
 }
 
 impl Remote {
-    /// A client of the grid at a URL such as `http://127.0.0.1:7433`, with its token. Does not connect yet.
+    /// A client of the grid at a URL such as `http://127.0.0.1:7433`, with its token; an empty one is not sent. Does not connect
+    /// yet.
     ///
     /// # Errors
     /// [`Code::Invalid`] when the URL or the token is not one.
@@ -66,9 +66,15 @@ impl Remote {
             let message = format!("{}:// is not where a grid can be reached", base.scheme());
             return Err(ApiError::invalid(message).with_hint("give an address such as http://127.0.0.1:7433"));
         }
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| ApiError::invalid("the token holds characters that no token has"))?;
-        authorization.set_sensitive(true);
+        let authorization = match token {
+            "" => None,
+            token => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                    .map_err(|_| ApiError::invalid("the token holds characters that no token has"))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
         let mut client = Client::builder()
             .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
             .pool_idle_timeout(Duration::from_millis(IDLE_MS_MAX))
@@ -113,23 +119,16 @@ impl Remote {
             let message = format!("{} of {found} bytes: the limit is {limit}", request.name);
             return Err(ApiError::new(Code::TooLarge, message).with_hint("send fewer chunks at a time"));
         }
+        let patience = Patience::of(Duration::from_millis(self.retry_ms_max));
         let span = tracing::debug_span!("call", name = request.name);
-        let mut patience = Patience::new(self.retry_ms_max);
-        let sent = (|| self.attempt(&request))
-            .retry(FullJitter { ceiling_ms: PAUSE_BASE_MS })
-            .when(may_pass)
-            .adjust(|error, pause| patience.pause(error, pause?))
-            .notify(|error, pause| {
-                let (code, pause_ms) = (error.code.as_str(), pause.as_millis() as u64);
-                tracing::debug!(%error, code, pause_ms, "sent again");
-            });
-        let sent = sent.instrument(span).await;
-        sent.map_err(|error| patience.verdict(error))
+        retry::call_with(patience, || self.attempt(&request)).instrument(span).await
     }
 
     async fn attempt(&self, request: &Request) -> Answer<Bytes> {
         let mut builder = self.client.request(request.method.clone(), request.url.clone());
-        builder = builder.header(AUTHORIZATION, self.authorization.clone());
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
         if !request.media_type.is_empty() {
             builder = builder.header(CONTENT_TYPE, request.media_type).body(request.body.clone());
         }
@@ -143,7 +142,8 @@ impl Remote {
         while let Some(piece) = timeout(pause_max, answer.chunk()).await.map_err(|_| silent())?.transpose() {
             let piece = piece.map_err(|error| lost(request.name, root(&error)))?;
             if body.is_empty() {
-                body.reserve(answer.content_length().map_or(piece.len(), |bytes| bytes as usize));
+                let announced = answer.content_length().map_or(0, |bytes| bytes as usize);
+                body.reserve(announced.min(ROOM_BYTES_MAX).max(piece.len()));
             }
             body.extend_from_slice(&piece);
         }
@@ -213,52 +213,6 @@ impl Request {
         self.wait_ms = wait_ms.min(limits::LONG_POLL_MS_MAX);
         let wait_ms = self.wait_ms;
         self.query_some("wait_ms", (wait_ms > 0).then_some(wait_ms))
-    }
-}
-
-/// Pauses between repetitions: each a random part of a ceiling that doubles (full jitter).
-struct FullJitter {
-    ceiling_ms: u64,
-}
-
-impl Iterator for FullJitter {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause_ms = rand::random_range(0..=self.ceiling_ms);
-        self.ceiling_ms = (2 * self.ceiling_ms).min(PAUSE_MS_MAX);
-        Some(Duration::from_millis(pause_ms))
-    }
-}
-
-/// How long a call is still repeated, and whether it may have happened.
-struct Patience {
-    retry_for: Duration,
-    until: Option<Instant>,
-    may_have_happened: bool,
-}
-
-impl Patience {
-    const fn new(retry_ms_max: u64) -> Self {
-        Self { retry_for: Duration::from_millis(retry_ms_max), until: None, may_have_happened: false }
-    }
-
-    /// How long to pause after a failure, or `None` to give up.
-    fn pause(&mut self, error: &ApiError, jitter: Duration) -> Option<Duration> {
-        self.may_have_happened |= error.outcome() == WriteOutcome::Unknown;
-        let now = Instant::now();
-        let left = self.until.get_or_insert(now + self.retry_for).saturating_duration_since(now);
-        let wanted = Duration::from_millis(error.retry_after_ms.unwrap_or(0));
-        (wanted < left).then(|| (wanted + jitter).min(left))
-    }
-
-    /// The error to give in the end: a last one that says "not applied" says nothing of the repetitions before.
-    fn verdict(&self, error: ApiError) -> ApiError {
-        if self.may_have_happened && error.outcome() == WriteOutcome::NotApplied {
-            let message = format!("an earlier answer was lost, and now {}", error.message);
-            return ApiError { code: Code::Unknown, message, ..error };
-        }
-        error
     }
 }
 

@@ -1,4 +1,4 @@
-//! When to try again. Reads [`ApiError::outcome`] and codes, never text.
+//! When to try again: the one place of the client that repeats a call. Reads [`ApiError::outcome`], never text.
 //!
 //! Every write of the grid may be repeated, so that a lost answer is simply asked for again.
 
@@ -10,25 +10,10 @@ use tokio::time::Instant;
 
 use crate::limits;
 
-/// Whether an error may pass.
-pub(crate) const fn may_pass(error: &ApiError) -> bool {
-    match error.code {
-        Code::Throttled | Code::Unavailable | Code::Unknown => true,
-        Code::Invalid
-        | Code::TooLarge
-        | Code::NotFound
-        | Code::Conflict
-        | Code::Over
-        | Code::Unauthorized
-        | Code::Forbidden
-        | Code::Stopped
-        | Code::Internal => false,
-    }
-}
-
-/// How patient a caller still is. A grid that throttles is followed for as long as it does; errors without that word are
-/// retried for [`limits::RETRY_FOR_MS`] in a row.
+/// How patient a caller still is.
 pub(crate) struct Patience {
+    limit: Duration,
+    follows_throttling: bool,
     pauses: ExponentialBackoff,
     failing_since: Option<Instant>,
     /// Some answer was lost: whatever comes last, it may have happened.
@@ -36,8 +21,15 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
+    /// The patience of a job: a grid that throttles is followed for as long as it does, other errors that may pass are
+    /// retried for [`limits::RETRY_FOR_MS`] in a row.
     pub(crate) fn new() -> Self {
-        Self { pauses: pauses(), failing_since: None, may_have_happened: false }
+        Self { follows_throttling: true, ..Self::of(Duration::from_millis(limits::RETRY_FOR_MS)) }
+    }
+
+    /// The patience of one call: so long from its first failure on, whatever it is.
+    pub(crate) fn of(limit: Duration) -> Self {
+        Self { limit, follows_throttling: false, pauses: pauses(), failing_since: None, may_have_happened: false }
     }
 
     /// Something worked: the next error is the first one, but for what it may have left behind.
@@ -61,19 +53,21 @@ impl Patience {
     }
 
     fn next_pause(&mut self, error: &ApiError) -> Option<Duration> {
-        if !may_pass(error) {
+        if !error.may_pass() {
             return None;
         }
-        if error.code == Code::Throttled {
+        let left = if self.follows_throttling && error.code == Code::Throttled {
             self.failing_since = None;
+            Duration::MAX
         } else {
             let since = *self.failing_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= Duration::from_millis(limits::RETRY_FOR_MS) {
-                return None;
-            }
-        }
+            self.limit.saturating_sub(since.elapsed())
+        };
         let asked = Duration::from_millis(error.retry_after_ms.unwrap_or(0).min(limits::RETRY_AFTER_MS_MAX));
-        Some(asked.max(self.pauses.next().unwrap_or(Duration::from_millis(limits::RETRY_PAUSE_MS_MAX))))
+        // A pause beyond what is left is not worth waiting for.
+        let worth_it = asked < left;
+        let next = self.pauses.next().unwrap_or(Duration::from_millis(limits::RETRY_PAUSE_MS_MAX));
+        worth_it.then(|| asked.max(next).min(left))
     }
 }
 
@@ -87,17 +81,28 @@ fn pauses() -> ExponentialBackoff {
         .build()
 }
 
-/// Calls until it works, cannot work, or patience ends. Safe to drop at any await.
-pub(crate) async fn call<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, ApiError>
+/// Calls until it works, cannot work, or the patience of a job ends. Safe to drop at any await.
+pub(crate) async fn call<T, F>(attempt: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
-    let mut patience = Patience::new();
+    call_with(Patience::new(), attempt).await
+}
+
+/// The same with a patience of one's own.
+pub(crate) async fn call_with<T, F>(mut patience: Patience, mut attempt: impl FnMut() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
     loop {
-        match attempt().await {
+        let error = match attempt().await {
             Ok(answer) => return Ok(answer),
-            Err(error) => tokio::time::sleep(patience.pause(error)?).await,
-        }
+            Err(error) => error,
+        };
+        let (code, message) = (error.code.as_str(), error.message.clone());
+        let pause = patience.pause(error)?;
+        tracing::debug!(message, code, pause_ms = pause.as_millis() as u64, "called again");
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -122,5 +127,21 @@ mod tests {
         assert_eq!(error.outcome(), WriteOutcome::Unknown);
         let error = refuse(Code::Unknown, Code::Conflict).await.expect_err("it never works");
         assert_eq!((error.code, error.outcome()), (Code::Conflict, WriteOutcome::Final));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_patience_is_made_once_and_a_job_follows_a_grid_that_throttles() {
+        let tries = std::cell::Cell::new(0);
+        let attempt = |code| {
+            tries.set(tries.get() + 1);
+            std::future::ready(if tries.get() < 100 { Err(ApiError::new(code, "no")) } else { Ok(()) })
+        };
+        let error = call_with(Patience::of(Duration::ZERO), || attempt(Code::Throttled)).await.expect_err("it is told");
+        assert_eq!((error.code, tries.take()), (Code::Throttled, 1));
+        let error = call(|| attempt(Code::Stopped)).await.expect_err("it stays stopped");
+        assert_eq!((error.code, tries.take()), (Code::Stopped, 1));
+        let started = Instant::now();
+        assert_eq!(call(|| attempt(Code::Throttled)).await, Ok(()));
+        assert!(started.elapsed() > 2 * Duration::from_millis(limits::RETRY_FOR_MS));
     }
 }

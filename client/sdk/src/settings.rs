@@ -220,6 +220,17 @@ struct GridTable {
     durable: Option<bool>,
 }
 
+impl GridTable {
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self { url: Some(url), .. } => Some(Place::Url(url.clone())),
+            Self { directory: Some(directory), .. } => Some(Place::Directory(directory.clone())),
+            Self { memory: true, .. } => Some(Place::Memory),
+            Self { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClientTable {
@@ -278,8 +289,12 @@ fn unreadable(path: &Path, source: std::io::Error) -> SettingsError {
 
 fn read_file(path: &Path) -> Result<SettingsFile, SettingsError> {
     let text = std::fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
+    parse_file(path, &text)
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<SettingsFile, SettingsError> {
     let refuse = |reason: String| SettingsError::File { path: path.into(), reason };
-    let mut file: SettingsFile = toml::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+    let mut file: SettingsFile = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
     let grid = &mut file.grid;
     let places = u8::from(grid.url.is_some()) + u8::from(grid.directory.is_some()) + u8::from(grid.memory);
     if places > 1 {
@@ -291,6 +306,17 @@ fn read_file(path: &Path) -> Result<SettingsFile, SettingsError> {
         *relative = base.join(&*relative);
     }
     Ok(file)
+}
+
+/// See [`crate::fuzzing`].
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use super::{Path, Place, SettingsError, parse_file};
+
+    /// Which grid a file of this text names, if any.
+    pub fn settings(path: &Path, text: &str) -> Result<Option<Place>, SettingsError> {
+        parse_file(path, text).map(|file| file.grid.place())
+    }
 }
 
 fn first<T>(candidates: impl IntoIterator<Item = (Option<T>, Origin)>, default: T) -> Setting<T> {
@@ -312,12 +338,6 @@ impl Settings {
     pub(crate) fn resolve_in(options: &ConnectOptions, around: &Surroundings<'_>) -> Result<Self, SettingsError> {
         let files = around.files()?;
         let in_files = || files.iter().map(|(path, file)| (file, Origin::File(path.clone())));
-        let file_place = |file: &SettingsFile| match &file.grid {
-            GridTable { url: Some(url), .. } => Some(Place::Url(url.clone())),
-            GridTable { directory: Some(directory), .. } => Some(Place::Directory(directory.clone())),
-            GridTable { memory: true, .. } => Some(Place::Memory),
-            GridTable { .. } => None,
-        };
         let place_of = |text: String| Place::parse(&text, || around.directory_default());
         let (env_grid, env_directory) = (around.var("SHEAF_GRID"), around.var("SHEAF_DIR"));
         let default = Place::Directory(around.directory_default());
@@ -328,7 +348,7 @@ impl Settings {
                 (env_directory.map(|path| Place::Directory(path.into())), Origin::Environment("SHEAF_DIR")),
             ]
             .into_iter()
-            .chain(in_files().map(|(file, origin)| (file_place(file), origin))),
+            .chain(in_files().map(|(file, origin)| (file.grid.place(), origin))),
             default,
         );
         let token = first(

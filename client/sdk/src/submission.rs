@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_api::{
-    ApiError, Code,
+    Api, ApiError, Code,
     wire::{ChunkAnswer, SubmitChunk},
 };
 use sheaf_core::{JobId, limits};
@@ -15,7 +15,7 @@ use crate::{
     journal::Journal,
     limits::SUBMISSION_BYTES_TARGET,
     progress::{Board, Waiting},
-    retry::{self, Patience},
+    retry::Patience,
     transport::Transport,
 };
 
@@ -70,7 +70,7 @@ pub(crate) async fn submit(
             pack: chunk.pack.clone(),
         });
         let before = chunks.len();
-        let error = match api.submit_once(job, request.collect()).await {
+        let error = match api.submit(job, request.collect()).await {
             Ok(reply) => {
                 board.update(|known| known.estimated(reply.estimate, reply.slots));
                 settle(&mut chunks, reply.answers, journal.as_deref(), &board)?
@@ -114,7 +114,7 @@ fn settle(
             Some(ChunkAnswer::Refused { error }) => error,
             None => ApiError::new(Code::Unknown, format!("the grid gave no answer on chunk {}", chunk.number)),
         };
-        if worst.as_ref().is_none_or(|worst| retry::may_pass(worst) && !retry::may_pass(&error)) {
+        if worst.as_ref().is_none_or(|worst| worst.may_pass() && !error.may_pass()) {
             worst = Some(error);
         }
         true

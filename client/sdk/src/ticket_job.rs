@@ -57,29 +57,41 @@ pub(crate) struct Accepted {
 /// The jobs behind a handle's tickets, by function.
 #[derive(Debug, Default)]
 pub(crate) struct TicketJobs {
-    by_function: Mutex<HashMap<Arc<str>, mpsc::Sender<Request>>>,
+    open: Mutex<OpenJobs>,
+}
+
+#[derive(Debug, Default)]
+struct OpenJobs {
+    /// No more of them begin: whoever waits for all of them to end would wait for ever.
+    closed: bool,
+    by_function: HashMap<Arc<str>, mpsc::Sender<Request>>,
 }
 
 impl TicketJobs {
-    /// The way to a function's job; `start` begins one if there is none that takes requests.
+    /// The way to a function's job; `start` begins one if there is none that takes requests. `None` once closed.
     pub(crate) fn get(
         &self,
         function: &Arc<str>,
         start: impl FnOnce(mpsc::Receiver<Request>),
-    ) -> mpsc::Sender<Request> {
-        let mut jobs = self.by_function.lock();
-        if let Some(job) = jobs.get(function).filter(|job| !job.is_closed()) {
-            return job.clone();
+    ) -> Option<mpsc::Sender<Request>> {
+        let mut open = self.open.lock();
+        if open.closed {
+            return None;
+        }
+        if let Some(job) = open.by_function.get(function).filter(|job| !job.is_closed()) {
+            return Some(job.clone());
         }
         let (job, requests) = mpsc::channel(TICKETS_QUEUED_MAX);
-        jobs.insert(Arc::clone(function), job.clone());
+        open.by_function.insert(Arc::clone(function), job.clone());
         start(requests);
-        job
+        Some(job)
     }
 
-    /// Lets all of them finish.
+    /// Lets all of them finish, and none begin.
     pub(crate) fn close(&self) {
-        self.by_function.lock().clear();
+        let mut open = self.open.lock();
+        open.closed = true;
+        open.by_function.clear();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ways to a grid, as one type.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -13,7 +13,8 @@ use sheaf_api::{
 };
 use sheaf_core::{JobId, Seal, TaskId};
 
-/// A way to a grid. Implements [`Api`], so that what the SDK wraps can also be called as it is.
+/// A way to a grid. Implements [`Api`], so that what the SDK wraps can also be called as it is. A remote one repeats calls
+/// for a while by itself; the others do not.
 #[non_exhaustive]
 pub enum Transport {
     /// The grid in this process.
@@ -27,20 +28,24 @@ pub enum Transport {
 }
 
 /// An implementation of the calls of unknown type.
-pub struct Other(Box<dyn Erased>);
+#[derive(Clone)]
+pub struct Other(Arc<dyn Erased>);
 
 impl Transport {
     /// A way through any implementation of the calls.
     pub fn other(api: impl Api) -> Self {
-        Self::Other(Other(Box::new(api)))
+        Self::Other(Other(Arc::new(api)))
     }
 
-    /// Submits without the retries that a remote transport makes by itself: whoever submits wants to say what it waits for.
-    pub(crate) async fn submit_once(&self, job: JobId, chunks: Vec<SubmitChunk>) -> Answer<SubmitReply> {
+    /// The same way without the repetitions that a remote one makes by itself, for callers that repeat calls themselves:
+    /// two layers of that would multiply.
+    pub fn once(&self) -> Self {
         match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(grid) => Self::Embedded(grid.clone()),
             #[cfg(feature = "remote")]
-            Self::Remote(remote) => Api::submit(&remote.clone().with_retry_ms_max(0), job, chunks).await,
-            any => Api::submit(any, job, chunks).await,
+            Self::Remote(remote) => Self::Remote(remote.clone().with_retry_ms_max(0)),
+            Self::Other(other) => Self::Other(other.clone()),
         }
     }
 

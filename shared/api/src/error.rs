@@ -158,6 +158,18 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Whether the same call may succeed later, so that a client may make it again by itself. A defect stays one, and a grid
+    /// that has stopped wants to be started again by somebody.
+    pub const fn may_pass(&self) -> bool {
+        match self.outcome() {
+            WriteOutcome::NotApplied => true,
+            WriteOutcome::Final => false,
+            WriteOutcome::Unknown => !matches!(self.code, Code::Internal | Code::Stopped),
+        }
+    }
+}
+
 impl From<FormatError> for ApiError {
     fn from(error: FormatError) -> Self {
         let code = match error {

@@ -267,6 +267,9 @@ impl Segment {
         if let Some(last) = entries.checked_sub(1) {
             check_limit("task index", segment.task(last) as usize, TASK_INDEX_MAX)?;
         }
+        for entry in 0..entries {
+            check_limit("result bytes", segment.answers.range(&segment.body, entry).len(), limits::TASK_BYTES_MAX)?;
+        }
         Ok(segment)
     }
 

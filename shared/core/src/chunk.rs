@@ -510,7 +510,9 @@ impl Chunk {
                 }
                 after.commit(lease, Some(commit), tallies)?;
                 let until_ms = lease.until_ms.max(*until_ms);
-                after.state = ChunkState::Leased(Lease { until_ms, marker: None, ..lease.clone() });
+                // The marked task may still run while others' results are committed.
+                let marker = lease.marker.filter(|&task| after.work.marks.get(task) == Mark::Open);
+                after.state = ChunkState::Leased(Lease { until_ms, marker, ..lease.clone() });
                 Ok(after)
             }
             ChunkEvent::Mark { attempt, rv, task } => {

@@ -91,7 +91,7 @@ pub struct JobOptions {
     /// Where it runs.
     #[serde(default)]
     pub lane: Lane,
-    /// How long it is kept after its end.
+    /// How long it is kept after its end; at most [`limits::RETENTION_MS_MAX`].
     #[serde(default = "retention_ms_default")]
     pub retention_ms: u64,
     /// Whatever the user wants to find again.
@@ -138,6 +138,9 @@ impl JobOptions {
         }
         if self.fail_fast == Some(0) {
             return Err("fail_fast is 0, must be at least 1".into());
+        }
+        if self.retention_ms > limits::RETENTION_MS_MAX {
+            return Err(format!("retention_ms is {}, must be at most {}", self.retention_ms, limits::RETENTION_MS_MAX));
         }
         let at_most = |what, bytes: usize, bytes_max: usize| {
             if bytes <= bytes_max {

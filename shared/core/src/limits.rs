@@ -102,6 +102,8 @@ pub const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a finished job and its bytes are kept unless its options say otherwise: 30 days.
 pub const RETENTION_MS_DEFAULT: u64 = 30 * 24 * 3600 * 1000;
+/// The longest that a job may ask to be kept after its end: ten years.
+pub const RETENTION_MS_MAX: u64 = 3_653 * 24 * 3600 * 1000;
 /// An SDK closes a chunk this long after its first task at the latest.
 pub const LINGER_MS_DEFAULT: u64 = 5;
 /// Bytes an SDK may have submitted and not yet seen acknowledged.

@@ -376,6 +376,8 @@ fn only_a_death_under_a_known_task_strikes_it() {
     assert_eq!(struck(marked()), [(2, strike)]);
     // The commit that closes the marked task takes the marker away.
     assert_eq!(struck(marked().commits("..s.")), []);
+    // One of others' results leaves it: the marked task still runs.
+    assert_eq!(struck(marked().commits("s...")), [(2, strike)]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! A package is fetched, checked against its digest, unpacked beside its place and renamed into it, so that a directory
 //! under `packages/` is always whole. A zip is somebody else's: names that lead outside, special files, more files or more
-//! bytes than the limits are refused, links are made after all files so that nothing is ever written through one, and
-//! links may not lead outside.
+//! bytes than the limits are refused, links are made after all files and folders so that nothing is ever written through
+//! one, and links may not lead outside.
 
 use std::{
     collections::HashMap,
@@ -86,7 +86,8 @@ impl Packages {
                 Some(digest) => {
                     known.insert(digest, (0, Arc::new(OnceCell::new_with(Some(Arc::new(Package { dir }))))));
                 }
-                None => fs::remove_dir_all(dir)?,
+                None if dir.is_dir() => fs::remove_dir_all(dir)?,
+                None => fs::remove_file(dir)?,
             }
         }
         Ok(Self { root: root.to_owned(), source, known: Mutex::new(known), uses: AtomicU64::new(1) })
@@ -207,12 +208,19 @@ fn unpack(zip: Bytes, root: &Path) -> Result<(), UnpackError> {
             left -= write_file(&mut entry, &path, left)?;
         }
     }
+    for (_, path, _) in &links {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    }
     for (name, path, target) in links {
         if plain(&name.parent().unwrap_or(Path::new("")).join(&target)).is_none() {
             return refuse(format!("the link {name:?} leads outside of the package, to {target:?}"));
         }
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        symlink(target, path)?;
+        match symlink(target, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return refuse(format!("{name:?} stands twice in it"));
+            }
+            made => made?,
+        }
     }
     check_bootstrap(&root.join("bootstrap"))
 }
@@ -295,7 +303,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         match unpack(zip, &dir.path().join("package")) {
             Err(UnpackError::Refused(reason)) => {
-                assert!(!dir.path().join("evil").exists());
+                assert!(fs::symlink_metadata(dir.path().join("evil")).is_err());
                 reason
             }
             other => panic!("{other:?}"),
@@ -323,6 +331,38 @@ mod tests {
             let reason = refusal(writer.finish().expect("memory").into_inner().into());
             assert!(reason.contains("leads outside"), "{reason}");
         }
+    }
+
+    /// Each of these links leads inside as it is written; through the first, the second would be made outside.
+    #[test]
+    fn no_link_is_made_through_another() {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, target) in [("a/b/c", "../.."), ("d", "a/b/c/.."), ("d/evil", "bootstrap")] {
+            writer.add_symlink(name, target, SimpleFileOptions::default()).expect("a name");
+        }
+        let reason = refusal(writer.finish().expect("memory").into_inner().into());
+        assert!(reason.contains("stands twice"), "{reason}");
+    }
+
+    #[test]
+    fn a_package_that_grows_beyond_its_limit_is_refused() {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        writer.start_file("zeros", SimpleFileOptions::default()).expect("a name");
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..=PACKAGE_BYTES_MAX / zeros.len() as u64 {
+            writer.write_all(&zeros).expect("memory");
+        }
+        let zip: Bytes = writer.finish().expect("memory").into_inner().into();
+        assert!(zip.len() < 1 << 20, "a bomb is small");
+        assert!(refusal(zip).contains("bytes unpacked, which is the limit"));
+    }
+
+    #[test]
+    fn a_stray_file_among_the_packages_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("stray"), "").expect("written");
+        Packages::open(dir.path(), Arc::new(crate::NoPackages)).expect("opened");
+        assert!(!dir.path().join("stray").exists());
     }
 
     #[test]

@@ -352,8 +352,8 @@ impl Inner {
             if let Err(error) = sweep::chunks(self.ports(), SWEEP_CHUNKS_MAX).await {
                 tracing::error!(%error, "the sweeper could not look at the chunks that are due");
             }
-            if let Err(error) = sweep::cancellations(self.ports(), &TenantId::default()).await {
-                tracing::error!(%error, "the sweeper could not carry out a cancellation");
+            if let Err(error) = sweep::jobs(self.ports(), &TenantId::default()).await {
+                tracing::error!(%error, "the sweeper could not bring a job on");
             }
             tokio::time::sleep(Duration::from_millis(limits::SWEEP_MS)).await;
         }

@@ -20,7 +20,8 @@ pub async fn wish<P: Ports>(ports: &P, id: JobId) -> Result<(), StoreError> {
 }
 
 /// Ends every chunk of a job that is being cancelled and, once its summary counts them all, the job: who reads that it is
-/// over finds all of its outcomes. Costs a read and, per open chunk, one conditional write; may be stopped and repeated.
+/// over finds all of its outcomes, but for a chunk that was being submitted at that moment: whoever claims that one ends it as
+/// cancelled. Costs a read and, per open chunk, one conditional write; may be stopped and repeated.
 pub async fn carry_out<P: Ports>(ports: &P, id: JobId) -> Result<Option<Job>, StoreError> {
     let Some(job) = retrying(ports, || ports.state().job(id)).await? else { return Ok(None) };
     if !matches!(job.state, JobState::Cancelling { .. }) {

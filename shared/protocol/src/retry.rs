@@ -4,11 +4,11 @@ use sheaf_api::{
     ApiError, Code, Pack, PackBuilder,
     wire::{ChunkAnswer, CreateJob, SubmitChunk},
 };
-use sheaf_core::{Chunk, Job, JobId, Mark, Origin, Seal, TenantId, limits};
+use sheaf_core::{Chunk, Job, JobId, JobState, Mark, Origin, Seal, TenantId, limits};
 
 use crate::{
     ports::{BlobStore, Clock, Ports, StateStore},
-    submit,
+    submit, summarise,
     write::retrying,
 };
 
@@ -24,13 +24,37 @@ pub async fn retry<P: Ports>(ports: &P, tenant: &TenantId, old: JobId, new: JobI
     if summary.totals.failed + summary.totals.quarantined == 0 {
         return Err(ApiError::invalid(format!("nothing in {old} has failed")));
     }
-    submit::create(ports, tenant, &again(&job, new, ports.clock().now_ms())).await?;
+    let created = create(ports, tenant, &job, new).await?;
+    if created.state != JobState::Open {
+        // An earlier call has filled and sealed it, and may have died before it saw that it is complete.
+        return Ok(summarise::close_if_complete(ports, created).await?);
+    }
+    match fill(ports, tenant, &job, new).await {
+        // Cancelled before it was full, by somebody or because too much of it failed: that is how it stands.
+        Err(error) if error.code == Code::Over => submit::job(ports, tenant, new).await,
+        filled => filled,
+    }
+}
 
+/// Creates the new job, or finds the one that an earlier call of the same retry has created.
+async fn create<P: Ports>(ports: &P, tenant: &TenantId, job: &Job, new: JobId) -> Result<Job, ApiError> {
+    match submit::create(ports, tenant, &again(job, new, ports.clock().now_ms())).await {
+        // Its options differ from those of an earlier call if the deadline has passed since.
+        Err(error) if error.code == Code::Conflict => match submit::job(ports, tenant, new).await {
+            Ok(found) if found.origin == Some(Origin::RetryOf { job: job.id }) => Ok(found),
+            Ok(_) => Err(error),
+            Err(error) => Err(error),
+        },
+        created => created,
+    }
+}
+
+async fn fill<P: Ports>(ports: &P, tenant: &TenantId, job: &Job, new: JobId) -> Result<Job, ApiError> {
     let mut filler =
         Filler { builder: PackBuilder::new(), number: 0, first: 0, tasks_max: job.options.chunk_tasks_max() };
     let mut from = 0;
     loop {
-        let chunks = retrying(ports, || ports.state().chunks_from(old, from, limits::WRITES_PER_CALL_MAX)).await?;
+        let chunks = retrying(ports, || ports.state().chunks_from(job.id, from, limits::WRITES_PER_CALL_MAX)).await?;
         let Some(last) = chunks.last() else { break };
         from = last.spec.key.number.saturating_add(1);
         for chunk in &chunks {

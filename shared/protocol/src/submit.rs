@@ -218,8 +218,8 @@ fn answer(spec: &ChunkSpec, result: Result<Chunk, WriteError>) -> ChunkAnswer {
     ChunkAnswer::Refused { error }
 }
 
-/// Fixes a job's size. Repeating it with the same size is harmless. One conditional write, and a second one if every chunk
-/// has ended already.
+/// Fixes a job's size. Repeating it with the same size is harmless. A read of the summary and one conditional write, and a
+/// second one if every chunk has ended already.
 pub async fn seal<P: Ports>(ports: &P, tenant: &TenantId, id: JobId, seal: Seal) -> Result<Job, ApiError> {
     job(ports, tenant, id).await?;
     if seal.chunks > limits::JOB_CHUNKS_MAX || u64::from(seal.chunks) > seal.tasks {
@@ -232,6 +232,13 @@ pub async fn seal<P: Ports>(ports: &P, tenant: &TenantId, id: JobId, seal: Seal)
             Code::Conflict,
             format!("{id} cannot be sealed with {} chunks: it has {key}", seal.chunks),
         ));
+    }
+    // The summary may lag; when it has all chunks, it knows better than a client that has miscounted.
+    let summary = retrying(ports, || ports.state().summary(id)).await?;
+    if summary.chunks_submitted == u64::from(seal.chunks) && summary.tasks_submitted != seal.tasks {
+        let (chunks, tasks) = (summary.chunks_submitted, summary.tasks_submitted);
+        let message = format!("{id} cannot be sealed with {} tasks: its {chunks} chunks hold {tasks}", seal.tasks);
+        return Err(ApiError::new(Code::Conflict, message));
     }
     let sealed = match write_job(ports, id, JobEvent::Seal { seal }).await {
         Ok(job) => job,

@@ -61,8 +61,9 @@ fn run_times(chunk: &Chunk) -> Option<(u64, f64, f64)> {
     (tasks > 0).then(|| (tasks, run_us as f64 / tasks as f64, f64::from(max_us)))
 }
 
-/// Closes a sealed job whose chunks are all final; answers the job as it is then. It must be called after each of the two things
-/// that can complete a job: its seal, and the end of a chunk. Whichever comes last sees both.
+/// Closes a sealed job whose chunks are all final; answers the job as it is then. It is called after each of the two things that
+/// can complete a job, its seal and the end of a chunk: whichever comes last sees both. If its author dies before it looks, the
+/// sweeper does.
 pub(crate) async fn close_if_complete<P: Ports>(ports: &P, job: Job) -> Result<Job, StoreError> {
     let JobState::Sealed { seal } = job.state else { return Ok(job) };
     let event = JobEvent::Complete { now_ms: ports.clock().now_ms() };

@@ -1,14 +1,15 @@
-//! The sweeper: finds what fell through. It sends hints again, closes deadlines, carries out cancellations and removes
+//! The sweeper: finds what fell through. It sends hints again, closes deadlines, brings on jobs whose authors died and removes
 //! what is past its time; it changes no chunk but by T9 and T10. It may run anywhere, any number of times at once.
 
 use sheaf_api::wire::JobFilter;
-use sheaf_core::{Chunk, ChunkEvent, ChunkState, EndReason, Job, TenantId, limits};
+use sheaf_core::{Chunk, ChunkEvent, ChunkState, EndReason, Job, JobState, TenantId, limits};
 
 use crate::{
     cancel,
     error::StoreError,
     ports::{BlobStore, ChunkQueue, Clock, Ports, StateStore, Write},
     submit::hint,
+    summarise,
     write::{retrying, write_all},
 };
 
@@ -94,17 +95,20 @@ fn wants_hint(chunk: &Chunk, now_ms: u64, delay_ms: u64) -> bool {
     }
 }
 
-/// Carries out the cancellations whose authors died, of one tenant; answers how many.
-pub async fn cancellations<P: Ports>(ports: &P, tenant: &TenantId) -> Result<u64, StoreError> {
+/// Brings the jobs of a tenant on whose authors died half-way: carries out their cancellations, and closes those that were
+/// sealed when all their chunks had ended already. Costs a read of the summary per sealed job.
+pub async fn jobs<P: Ports>(ports: &P, tenant: &TenantId) -> Result<(), StoreError> {
     let mut pages = Pages::new(true);
-    let mut carried_out = 0;
     while let Some(jobs) = pages.next(ports, tenant).await? {
-        for job in jobs.into_iter().filter(|job| job.state.is_cancelled()) {
-            cancel::carry_out(ports, job.id).await?;
-            carried_out += 1;
+        for job in jobs {
+            match job.state {
+                JobState::Sealed { .. } => drop(summarise::close_if_complete(ports, job).await?),
+                JobState::Cancelling { .. } => drop(cancel::carry_out(ports, job.id).await?),
+                JobState::Open | JobState::Done { .. } | JobState::Cancelled { .. } => {}
+            }
         }
     }
-    Ok(carried_out)
+    Ok(())
 }
 
 /// Removes the jobs of a tenant that are past their retention; answers how many.

@@ -62,10 +62,7 @@ pub(crate) async fn print(session: &Session, format: Format, job: JobId, follow:
             seen = Some(if view.job.state.ended_at_ms().is_some() { u64::MAX } else { view.summary.chunks_ended });
         }
     };
-    let exit = tokio::select! {
-        exit = printing => exit?,
-        () = wait::interrupted(), if follow => Exit::Interrupted,
-    };
+    let exit = wait::unless_stopped(session, None, printing).await?;
     if format == Format::Json {
         crate::output::Printer(format).list(&all)?;
     }
@@ -99,6 +96,16 @@ fn totals(totals: &ChunkTotals) -> String {
     counts.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
 }
 
+/// Why a chunk was given back.
+pub(crate) const fn released(reason: ReleaseReason) -> &'static str {
+    match reason {
+        ReleaseReason::BackOff => "a task waits for its next attempt",
+        ReleaseReason::Drain => "its worker was told to stop",
+        ReleaseReason::Reclaimed => "its machine is being taken away",
+        ReleaseReason::Unavailable => "its worker could not run it",
+    }
+}
+
 /// An event in words.
 pub(crate) fn describe(event: &Event) -> String {
     match event {
@@ -124,12 +131,7 @@ pub(crate) fn describe(event: &Event) -> String {
             format!("task {task} of chunk {chunk} runs alone, as it may be what kills workers")
         }
         Event::ChunkReleased { chunk, reason, not_before_ms, .. } => {
-            let reason = match reason {
-                ReleaseReason::BackOff => "a task waits for its next attempt",
-                ReleaseReason::Drain => "its worker was told to stop",
-                ReleaseReason::Reclaimed => "its machine is being taken away",
-                ReleaseReason::Unavailable => "its worker could not run it",
-            };
+            let reason = released(*reason);
             let wait = not_before_ms.saturating_sub(text::now_ms());
             let later = if wait > 0 { format!(", not before {}", text::time(*not_before_ms)) } else { String::new() };
             format!("chunk {chunk} given back: {reason}{later}")

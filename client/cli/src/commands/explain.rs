@@ -8,10 +8,11 @@ use sheaf_api::{
     Api,
     wire::{JobView, TaskView},
 };
-use sheaf_core::{FailureKind, JobState, TaskId};
+use sheaf_core::{FailureKind, JobState, TaskId, chunk::PastAttempt};
 
 use crate::{
     answers::{Answers, kind},
+    commands::events,
     connect::{Need, Session},
     exit::Exit,
     output::{Printer, facts},
@@ -177,8 +178,7 @@ fn job(explanation: &JobExplanation) -> String {
 pub(crate) fn task(view: &TaskView) -> String {
     let or_none = |value: Option<String>| value.unwrap_or_default();
     let count = |count: u32| if count == 0 { String::new() } else { count.to_string() };
-    let past: Vec<_> =
-        view.past.iter().filter_map(|past| serde_json::to_value(past).ok()).map(|past| past.to_string()).collect();
+    let past: Vec<_> = view.past.iter().map(earlier).collect();
     let mut shown = facts(&[
         ("task", view.id.to_string()),
         ("key", or_none(view.key.clone())),
@@ -192,7 +192,7 @@ pub(crate) fn task(view: &TaskView) -> String {
         ("strikes", count(view.strikes.into())),
         ("workers lost", count(view.crashes.into())),
         ("worker", or_none(view.worker.as_ref().map(ToString::to_string))),
-        ("earlier", past.join("\n         ")),
+        ("earlier", past.join("; ")),
     ]);
     let Some(failure) = &view.failure else { return shown };
     if failure.message.lines().count() > 1 {
@@ -210,6 +210,16 @@ pub(crate) fn task(view: &TaskView) -> String {
         shown += &format!("\n{advice}\n");
     }
     shown
+}
+
+/// An attempt that did not finish the task's chunk.
+fn earlier(past: &PastAttempt) -> String {
+    let ran = text::duration_ms(past.until_ms.saturating_sub(past.since_ms));
+    let end = match past.released {
+        Some(reason) => events::released(reason),
+        None => "it did not come back, or the chunk was ended under it",
+    };
+    format!("attempt {} on {} for {ran}: {end}", past.epoch, past.worker)
 }
 
 fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> String {

@@ -66,7 +66,7 @@ pub(crate) enum Job {
     Events {
         /// The job
         job: String,
-        /// Go on until the job is over
+        /// Go on until the job is over; on an embedded grid that nobody else has open, this also runs it
         #[arg(long, short)]
         follow: bool,
     },
@@ -108,7 +108,8 @@ impl Row for JobView {
 
 impl Job {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
-        let need = if matches!(self, Self::Retry { wait: true, .. }) { Need::Run } else { Need::Look };
+        let runs = matches!(self, Self::Retry { wait: true, .. } | Self::Events { follow: true, .. });
+        let need = if runs { Need::Run } else { Need::Look };
         let session = Session::open(settings, need).await?;
         let outcome = self.run_in(&session, settings).await;
         wait::end(session, outcome).await

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sheaf_core::Priority;
+use sheaf_core::{Priority, limits};
 
 use crate::{
     commands::{run_command, run_files},
@@ -23,8 +23,8 @@ use crate::{
 ///
 /// sheaf run -- CMD ARGS… runs a program once per line of --lines (or stdin, if an argument holds {}), per number of --array, or
 /// just once, and prints what it prints, in order. {} in an argument stands for the line, {name} for a member of a line that
-/// is a JSON object; without either the line comes on stdin. Each task starts in a scratch directory of its own, with PATH and
-/// the variables of --env: give absolute paths.
+/// is a JSON object; without either the line comes on stdin. CMD itself is found from here, as in a shell. It starts in a
+/// scratch directory of its own, with PATH and the variables of --env: give the files it reads by absolute paths.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Files of commands
@@ -50,7 +50,7 @@ pub(crate) struct Run {
     #[arg(long, default_value_t)]
     priority: Priority,
     /// How often a task is tried if its function reports an error; 1 by default
-    #[arg(long, value_name = "TIMES")]
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TASK_ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// How many tasks an embedded grid runs at once; as many as there are processors by default
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]

@@ -60,6 +60,9 @@ impl Limits {
 /// Runs a program over an input, printing results as they come, in order.
 pub(super) async fn run(settings: &Settings, argv: &[String], input: &InputArgs, limits: &Limits, job: Job) -> Outcome {
     let manifest = manifest(argv, limits)?;
+    if let Some(file) = relative_file(argv) {
+        eprintln!("{file} is a file here, but CMD starts in a scratch directory: give it as $PWD/{file}");
+    }
     let name = manifest.name.to_string();
     let input = match input.open(&name)? {
         Some(input) => input,
@@ -157,6 +160,15 @@ fn manifest(argv: &[String], given: &Limits) -> Outcome<Manifest> {
     }
     manifest.check().map_err(|error| Problem::usage(error.to_string()))?;
     Ok(manifest)
+}
+
+/// An argument that names a file from here, which the program will not find from where it starts.
+fn relative_file(argv: &[String]) -> Option<&str> {
+    let is_file = |argument: &&String| {
+        let path = std::path::Path::new(argument);
+        path.is_relative() && path.is_file()
+    };
+    argv.iter().skip(1).find(is_file).map(String::as_str)
 }
 
 /// The function that a program becomes: `run.` and its file name.

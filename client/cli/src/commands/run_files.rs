@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use sheaf_api::intake::stem;
+use sheaf_api::{Api, intake::stem};
 use sheaf_core::{JobId, Outcome as Ended};
 use sheaf_local::files::{self, FileError, FileOptions, FileReport, FileSource};
 
@@ -83,6 +83,10 @@ async fn one(
     out: Option<&Path>,
     reports: &mut Vec<Report>,
 ) -> Outcome {
+    if path.as_os_str() == "-" {
+        return Err(Problem::usage("a file of commands is read twice, which stdin cannot be")
+            .with_hint("write it to a file, or pipe lines into `sheaf submit --ndjson - --function NAME --wait`"));
+    }
     let job = feed::job_id();
     let source = FileSource::open(path, job).map_err(|error| Problem::file("read", path, error))?;
     let bar = if out.is_some() { Bar::new(settings) } else { Bar::beside_results(settings) };
@@ -91,25 +95,32 @@ async fn one(
         bar.show_counts(Shown { ended: progress.ended, failed, tasks: progress.commands, all: true });
     };
     let results = out.map(|folder| folder.join(format!("{}.txt", stem(&path.to_string_lossy()))));
-    let running = async {
+    // Running a file repeats calls itself.
+    let api = session.api().once();
+    let running = Box::pin(async {
         let report = match &results {
-            Some(results) => files::run_to(session.api(), source, options, results, progress).await,
+            Some(results) => files::run_to(&api, source, options, results, progress).await,
             None if settings.output == Format::Table => {
-                files::run(session.api(), source, options, std::io::stdout(), progress).await
+                files::run(&api, source, options, std::io::stdout(), progress).await
             }
-            None => files::run(session.api(), source, options, std::io::sink(), progress).await,
+            None => files::run(&api, source, options, std::io::sink(), progress).await,
         };
-        report.map_err(|error| file_problem(path, error))
+        report.map_err(|error| file_problem(path, error, options))
+    });
+    let mut report = None;
+    let ran = async {
+        report = Some(running.await?);
+        Ok(Exit::Succeeded)
     };
-    let report = tokio::select! {
-        report = session.while_well(running) => report?,
-        () = wait::interrupted() => {
-            bar.finish();
-            eprintln!("{}", wait::how_to_come_back(session, job));
-            return Ok(Exit::Interrupted);
-        }
-    };
+    let ran = wait::unless_stopped(session, None, ran).await;
     bar.finish();
+    let Some(report) = report else {
+        if matches!(ran, Ok(Exit::Interrupted)) {
+            let state = session.api().progress(job, None, 0).await.ok().map(|view| view.job.state);
+            eprintln!("{}", wait::how_to_come_back(session, job, state.as_ref()));
+        }
+        return ran;
+    };
     let kept = settings.client.place.value != sheaf::Place::Memory;
     eprintln!("{}", summary(path, &report, results.as_deref(), kept));
     let exit = exit_of(&report);
@@ -154,10 +165,15 @@ fn explained(report: &FileReport) -> Option<JobId> {
     report.job.filter(|_| report.totals.failed + report.totals.quarantined > 0)
 }
 
-fn file_problem(path: &Path, error: FileError) -> Problem {
+fn file_problem(path: &Path, error: FileError, options: &FileOptions) -> Problem {
     let report = error.error_report(&path.display().to_string());
     match error {
-        FileError::Intake(error) => unreadable(path, error),
+        FileError::Intake(error) => {
+            let hint = error.hint().is_none() && options.function.is_none() && lines_of(path);
+            let problem = unreadable(path, error);
+            let text = "--function NAME runs one function over lines that are payloads and nothing else";
+            if hint { problem.with_hint(text) } else { problem }
+        }
         FileError::Call { source, .. } => source.into(),
         error => {
             let problem = Problem::new(sheaf_api::Code::Invalid, format!("{}: {}", path.display(), report.message));
@@ -168,6 +184,13 @@ fn file_problem(path: &Path, error: FileError) -> Problem {
             }
         }
     }
+}
+
+/// Whether a file may hold bare payloads, a line each.
+fn lines_of(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    name.ends_with(".ndjson") || name.ends_with(".jsonl")
 }
 
 const fn error_code(error: &FileError) -> &'static str {

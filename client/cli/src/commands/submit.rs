@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sheaf_api::{Api, Code, wire::CreateJob};
-use sheaf_core::Priority;
+use sheaf_core::{Priority, limits};
 
 use crate::{
     commands::wait,
@@ -20,6 +20,7 @@ use crate::{
     problem::{Outcome, Problem},
     settings::Settings,
     text,
+    wait::interrupted,
 };
 
 /// Submit the tasks of a file or a range as a job, and print its id
@@ -52,7 +53,7 @@ pub(crate) struct JobArgs {
     #[arg(long)]
     priority: Option<Priority>,
     /// How often a task is tried if its function reports an error; 1 by default
-    #[arg(long, value_name = "TIMES")]
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TASK_ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// No task starts later than this: a duration from now (2h) or a time (2026-01-31T18:00:00Z)
     #[arg(long, value_name = "WHEN")]
@@ -61,7 +62,7 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "FAILURES", num_args = 0..=1, default_missing_value = "1")]
     fail_fast: Option<u64>,
     /// Tasks that travel together, instead of as many as suits how long they take
-    #[arg(long, value_name = "TASKS")]
+    #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CHUNK_TASKS_MAX)))]
     chunk_tasks: Option<u32>,
     /// Something to find the job by; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
@@ -145,8 +146,19 @@ impl Submit {
         let session = Session::open(settings, if self.wait { Need::Run } else { Need::Look }).await?;
         let submitted = async {
             let view = session.api().create_job(create).await?;
-            let view = session.while_well(feed::feed(session.api(), &view, input, chunk_tasks)).await?;
-            wait::then(&session, settings, view, self.wait).await
+            let job = view.job.id;
+            tokio::select! {
+                fed = session.while_well(feed::feed(session.api(), &view, input, chunk_tasks)) => {
+                    wait::then(&session, settings, fed?, self.wait).await
+                }
+                () = interrupted() => {
+                    eprintln!(
+                        "{job} is open with the tasks that were accepted: `sheaf job seal {job}` lets it end with those, \
+                         `sheaf job cancel {job}` without"
+                    );
+                    Ok(Exit::Interrupted)
+                }
+            }
         };
         let outcome = submitted.await;
         wait::end(session, outcome).await

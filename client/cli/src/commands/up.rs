@@ -18,7 +18,7 @@ use crate::{
     functions_file::FunctionsFile,
     output::{Printer, facts},
     problem::{Outcome, Problem},
-    serve::Served,
+    serve::{Served, loopback},
     settings::{Flags, Settings},
     text,
 };
@@ -71,6 +71,7 @@ impl Up {
     }
 
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        let listen = loopback(&settings.listen)?;
         let mut prepared = Vec::new();
         for file in &self.functions {
             prepared.extend(FunctionsFile::read(file)?.prepare(&[])?);
@@ -91,7 +92,7 @@ impl Up {
         let (inbox, outbox) = (folders.inbox.clone(), folders.outbox.clone());
         // The folders are there before anybody can find the grid.
         let watched = Inbox::open(Arc::new(grid.clone()), folders).await.map_err(inbox_problem)?;
-        let served = Served::start(&grid, &directory, &settings.listen).await?;
+        let served = Served::start(&grid, &directory, listen).await?;
         let place = Place {
             url: served.address.url.clone(),
             token_file: served.address.token_file.clone(),

@@ -71,7 +71,7 @@ pub(crate) async fn told(session: &Session, waited: &Waited) -> Outcome<()> {
     match exit {
         Exit::TimedOut | Exit::Interrupted => {
             eprintln!("{}", wait::summary(view));
-            eprintln!("{}", wait::how_to_come_back(session, job));
+            eprintln!("{}", wait::how_to_come_back(session, job, Some(&view.job.state)));
         }
         Exit::Cancelled => eprintln!("{job} was cancelled; {}", wait::summary(view)),
         _ => {
@@ -89,7 +89,7 @@ pub(crate) async fn then(session: &Session, settings: &Settings, view: JobView, 
         let printer = Printer(settings.output);
         printer.one(&view, &job.to_string(), || job.to_string())?;
         if session.runs_nowhere() {
-            eprintln!("{}", wait::how_to_come_back(session, job));
+            eprintln!("{}", wait::how_to_come_back(session, job, Some(&view.job.state)));
         }
         return Ok(Exit::Succeeded);
     }

@@ -21,7 +21,8 @@ const LOOK_MS: u64 = 250;
 
 /// Watch a job live: what happens to it, and how far it is
 ///
-/// Without a terminal, or with -o ndjson, a line is printed each time something has changed.
+/// Without a terminal, or with -o ndjson, a line is printed each time something has changed. On an embedded grid that nobody
+/// else has open, this also runs the job.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     /// The job
@@ -30,14 +31,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) async fn run(self, settings: &Settings) -> Outcome {
-        let session = Session::open(settings, Need::Look).await?;
+        let session = Session::open(settings, Need::Run).await?;
+        let outcome = self.watch(&session, settings).await;
+        wait_command::end(session, outcome).await
+    }
+
+    async fn watch(&self, session: &Session, settings: &Settings) -> Outcome {
         let job = select::job(session.api(), &self.job).await?;
-        if session.runs_nowhere() {
-            let view = session.api().progress(job, None, 0).await?;
-            if view.job.state.ended_at_ms().is_none() {
-                eprintln!("{}", wait::how_to_come_back(&session, job));
-            }
-        }
         let bar = Bar::new(settings);
         let mut from = 0;
         let mut last: Option<JobView> = None;
@@ -46,7 +46,7 @@ impl Watch {
                 let seen = last.as_ref().map(|view| view.summary.chunks_ended);
                 let view = session.api().progress(job, seen, LOOK_MS).await?;
                 if bar.is_shown() {
-                    from = news(&session, &bar, job, from).await?;
+                    from = news(session, &bar, job, from).await?;
                     bar.show(&view);
                 }
                 let changed =
@@ -55,24 +55,21 @@ impl Watch {
                     line(settings.output, &view)?;
                 }
                 let over = view.job.state.ended_at_ms().is_some();
-                last = Some(view);
+                let view = last.insert(view);
                 if over {
-                    return Ok(());
+                    return Ok(Exit::of(view));
                 }
             }
         };
-        let exit = tokio::select! {
-            watched = session.while_well(watching) => {
-                watched?;
-                last.as_ref().map_or(Exit::Succeeded, Exit::of)
-            }
-            () = wait::interrupted() => Exit::Interrupted,
-        };
+        let exit = wait::unless_stopped(session, None, watching).await;
         bar.finish();
-        if let Some(view) = last {
-            eprintln!("{}", wait::summary(&view));
+        if let Some(view) = &last {
+            eprintln!("{}", wait::summary(view));
+            if exit.as_ref().is_ok_and(|exit| *exit == Exit::Interrupted) {
+                eprintln!("{}", wait::how_to_come_back(session, job, Some(&view.job.state)));
+            }
         }
-        wait_command::end(session, Ok(exit)).await
+        exit
     }
 }
 

@@ -72,15 +72,26 @@ impl Worker {
                 }
             }
             Self::Info { worker } => {
-                let view = rows.iter().find(|row| row.id.to_string().starts_with(&worker)).ok_or_else(|| {
-                    Problem::new(Code::NotFound, format!("no worker {worker} was heard of lately"))
-                        .with_hint("`sheaf worker list` shows those there are")
-                })?;
+                let view = named(&rows, &worker)?;
                 printer.one(view, &view.id(), || describe(view))?;
             }
         }
         session.close().await;
         Ok(Exit::Succeeded)
+    }
+}
+
+/// The worker whose id begins so.
+fn named<'a>(rows: &'a [WorkerView], id: &str) -> Outcome<&'a WorkerView> {
+    let mut found = rows.iter().filter(|row| row.id.to_string().starts_with(id));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(first), Some(second)) => {
+            let message = format!("{id:?} may be {} or {}", first.id, second.id);
+            Err(Problem::usage(message).with_hint("give more digits"))
+        }
+        (None, _) => Err(Problem::new(Code::NotFound, format!("no worker {id} was heard of lately"))
+            .with_hint("`sheaf worker list` shows those there are")),
     }
 }
 

@@ -145,3 +145,88 @@ impl Prepared {
         Ok(api.put_function(PutFunction { manifest: self.manifest, package }).await?)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use miette::Diagnostic;
+
+    use super::*;
+
+    /// What a file of these bytes is refused with, and the text that the message points at.
+    fn refusal(bytes: &[u8]) -> (String, Option<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        std::fs::write(&path, bytes).unwrap();
+        let problem = FunctionsFile::read(&path).and_then(|file| file.prepare(&[])).unwrap_err();
+        let span = problem.labels().and_then(|mut labels| labels.next());
+        let pointed = span.map(|span| {
+            let text = std::str::from_utf8(bytes).unwrap();
+            text[span.offset()..span.offset() + span.len()].chars().take(40).collect()
+        });
+        (problem.to_string().replace(&folder.path().display().to_string(), "…"), pointed)
+    }
+
+    #[test]
+    fn hostile_files_are_refused_where_they_are_wrong() {
+        let function = |line: &str| format!("[functions.f]\ncommand = [\"true\"]\n{line}\n");
+        for (bytes, message, pointed) in [
+            (b"\xff\xfe".to_vec(), "…/functions.toml cannot be read", None),
+            (vec![0; 16], "…/functions.toml does not declare functions", None),
+            (function("timeout = 5").into(), "…/functions.toml does not declare functions", Some("5")),
+            (function("tiemout = \"5s\"").into(), "…/functions.toml does not declare functions", Some("tiemout")),
+            (function("[functions.f]").into(), "…/functions.toml does not declare functions", Some("f")),
+            (
+                function("timeout = \"5 parsecs\"").into(),
+                "function f: \"5 parsecs\" is not a duration",
+                Some("\"5 parsecs\""),
+            ),
+            (function("timeout = \"-5s\"").into(), "function f: \"-5s\" is not a duration", Some("\"-5s\"")),
+            (function("timeout = \"0s\"").into(), "function f: timeout_ms is 0", Some("[functions.f]")),
+            (
+                function("timeout = \"9999999h\"").into(),
+                "function f: timeout_ms is 35999996400000",
+                Some("[functions.f]"),
+            ),
+            (function("memory = \"0\"").into(), "function f: memory_bytes_max is 0", Some("[functions.f]")),
+            (
+                function("memory = \"99999999999999999999GiB\"").into(),
+                "function f: \"99999999999999999999GiB\" is not a size",
+                Some("\"99999999999999999999GiB\""),
+            ),
+            (function("env = { A = \"\\u0000\" }").into(), "function f: env holds", Some("[functions.f]")),
+            (function("env = { A = \"${\" }").into(), "function f: env A: \"${\" is not", Some("\"${\"")),
+            (
+                b"[functions.f]\ncommand = [\"a\\u0000b\"]\n".to_vec(),
+                "function f: argv holds a NUL",
+                Some("[functions.f]"),
+            ),
+            (b"[functions.f]\ncommand = []\n".to_vec(), "function f: argv is empty", Some("[functions.f]")),
+            (
+                b"[functions.\"a/b\"]\ncommand = [\"true\"]\n".to_vec(),
+                "function a/b: \"a/b\" is not a function name",
+                None,
+            ),
+            (b"[functions.f]\nlambda = \"\\uD800\"\n".to_vec(), "…/functions.toml does not declare functions", None),
+            (
+                format!("x = {}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes(),
+                "…/functions.toml does not declare functions",
+                None,
+            ),
+        ] {
+            let (told, span) = refusal(&bytes);
+            assert!(told.contains(message), "{told}\n{message}");
+            if let Some(pointed) = pointed {
+                assert!(span.as_ref().is_some_and(|span| span.contains(pointed)), "{told}: points at {span:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        std::fs::write(&path, "\u{feff}[functions.f]\ncommand = [\"true\"]\n").unwrap();
+        assert_eq!(FunctionsFile::read(&path).unwrap().prepare(&[]).unwrap().len(), 1);
+    }
+}

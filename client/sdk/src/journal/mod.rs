@@ -9,11 +9,13 @@
 //!
 //! What it does not do: keep the items themselves.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod record;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, BufReader, Seek, SeekFrom, Write},
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -109,7 +111,8 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked),
             Err(TryLockError::Error(source)) => return Err(io("locked")(source)),
         }
-        let found = scan(&file)?;
+        let bytes = file.metadata().map_err(io("read"))?.len();
+        let found = scan(BufReader::new(&file), bytes)?;
         let journal = Self { path: path.into(), file: Arc::new(file), writer: Mutex::default() };
         let (opening, resume) = match found {
             Some(Scanned { opening: found, resume, end }) => {
@@ -192,10 +195,9 @@ struct Scanned {
     end: u64,
 }
 
-/// Reads what there is; `None` when there is not even a whole job record, so that nothing can have been created.
-fn scan(file: &File) -> Result<Option<Scanned>, JournalError> {
-    let mut from = BufReader::new(file);
-    let bytes = file.metadata().map_err(io("read"))?.len();
+/// Reads what there is, of so many bytes; `None` when there is not even a whole job record, so that nothing can have been
+/// created.
+fn scan(mut from: impl Read, bytes: u64) -> Result<Option<Scanned>, JournalError> {
     let mut magic = [0; MAGIC.len()];
     let whole = bytes >= magic.len() as u64;
     let head = if whole { &mut magic[..] } else { &mut magic[..bytes as usize] };

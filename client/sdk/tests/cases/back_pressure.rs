@@ -68,4 +68,5 @@ async fn jobs_of_a_handle_share_the_budget_and_all_end() {
         super::assert_echoed(&super::read_all(&mut results).await.expect("read"), 5_000);
     });
     futures::future::join_all(jobs).await;
+    assert!((1..=10_000).contains(&fake.in_flight_bytes_max()), "{}", fake.in_flight_bytes_max());
 }

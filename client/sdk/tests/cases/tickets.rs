@@ -90,6 +90,28 @@ async fn closing_seals_and_tells_the_tickets() {
     assert_eq!(twin.submit(&echo(), 2).await.expect_err("closed").code(), Code::Stopped);
 }
 
+/// Whoever waits for the budget when the handle is closed has passed the first look at that.
+#[tokio::test(start_paused = true)]
+async fn closing_ends_with_a_task_that_waits_for_the_budget() {
+    let fake = Fake::new();
+    fake.behave(|manners| manners.stall = true);
+    let grid = sheaf::builder().unacknowledged_bytes(1).over(fake.clone());
+    let (function, twin) = (echo(), grid.clone());
+    let submits = async { futures::join!(twin.submit(&function, 1), twin.submit(&function, 2)) };
+    let closes = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let unstalls = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            fake.behave(|manners| manners.stall = false);
+        };
+        let closes = tokio::time::timeout(Duration::from_secs(3_600), grid.close());
+        futures::join!(closes, unstalls).0.expect("it ends");
+    };
+    let ((first, second), ()) = futures::join!(submits, closes);
+    let _ticket = first.expect("it was on its way");
+    assert_eq!(second.expect_err("it was not").code(), Code::Stopped);
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropping_the_handle_seals_and_tickets_still_resolve() {
     let fake = Fake::new();

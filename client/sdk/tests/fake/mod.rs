@@ -144,6 +144,8 @@ struct State {
     /// How many tasks each function call saw.
     runs: u64,
     created: u64,
+    /// Bytes of payloads in calls that are not answered yet, and the most of them that there ever were.
+    in_flight: (usize, usize),
 }
 
 /// The grid. Cloning shares it.
@@ -168,11 +170,12 @@ impl Fake {
             calls: HashMap::new(),
             runs: 0,
             created: 1_000,
+            in_flight: (0, 0),
         };
         let fake = Self {
             state: Arc::new(Mutex::new(state)),
-            manners: watch::Sender::new(Manners::default()),
-            news: watch::Sender::new(0),
+            manners: watch::channel(Manners::default()).0,
+            news: watch::channel(0).0,
         };
         fake.with_function("echo", |payload| Ok(payload.to_vec()))
     }
@@ -227,6 +230,11 @@ impl Fake {
     /// Tasks that were run.
     pub(crate) fn runs(&self) -> u64 {
         self.lock().runs
+    }
+
+    /// The most bytes of payloads that were in unanswered calls.
+    pub(crate) fn in_flight_bytes_max(&self) -> usize {
+        self.lock().in_flight.1
     }
 
     /// Forgets a chunk, as if it had never been submitted.
@@ -353,6 +361,27 @@ impl Fake {
     }
 }
 
+/// A call that is not answered yet; its caller may drop it at any await.
+struct InFlight<'a> {
+    fake: &'a Fake,
+    bytes: usize,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(fake: &'a Fake, bytes: usize) -> Self {
+        let (now, most) = &mut fake.lock().in_flight;
+        *now += bytes;
+        *most = (*most).max(*now);
+        Self { fake, bytes }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.fake.lock().in_flight.0 -= self.bytes;
+    }
+}
+
 fn run(body: &Body, number: u32, task_first: u64, pack: &Pack, segments: u32) -> (ChunkResult, u64) {
     let mut failures = 0;
     let mut builders = vec![SegmentBuilder::new(); segments as usize];
@@ -414,6 +443,9 @@ impl Api for Fake {
     async fn submit(&self, job: JobId, chunks: Vec<SubmitChunk>) -> Answer<SubmitReply> {
         self.called("submit")?;
         assert!((1..=sheaf::core::limits::WRITES_PER_CALL_MAX).contains(&chunks.len()), "{} chunks", chunks.len());
+        let packs = chunks.iter().map(|chunk| &chunk.pack);
+        let bytes: usize = packs.flat_map(|pack| (0..pack.tasks()).map(|task| pack.payload(task).len())).sum();
+        let _in_flight = InFlight::new(self, bytes);
         let takes = self.manners.borrow().submit_takes;
         tokio::time::sleep(takes).await;
         self.until(|manners| !manners.stall).await;

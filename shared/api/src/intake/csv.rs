@@ -8,6 +8,7 @@ use std::{collections::HashSet, io::Read, mem};
 
 use super::{
     IntakeError,
+    error::clipped,
     json::over,
     limits,
     reader::{Found, Id},
@@ -93,7 +94,7 @@ impl Rows {
         let column = |cell: &Cell| {
             let name = cell.text(row);
             if !seen.insert(name.clone()) {
-                let reason = format!("two columns are named {name:?}");
+                let reason = clipped(format!("two columns are named {name:?}"));
                 return Err(IntakeError::Malformed { place: window.place(cell.start), reason });
             }
             Ok(match name.as_str() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::{Compression, format::KNOWN_ENDINGS};
+use super::{Compression, format::KNOWN_ENDINGS, limits};
 
 /// Where in a file something was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +119,16 @@ pub enum IntakeError {
     /// The bytes could not be read. The only error that is not the file's fault, and the one to repeat.
     #[error("the file could not be read")]
     Io(#[source] io::Error),
+}
+
+/// A reason that quotes the file, without the middle of it if it is long.
+pub(super) fn clipped(mut reason: String) -> String {
+    if reason.len() > limits::REASON_BYTES_MAX {
+        let head = reason.floor_char_boundary(limits::REASON_BYTES_MAX / 2);
+        let tail = reason.ceil_char_boundary(reason.len() - limits::REASON_BYTES_MAX / 2);
+        reason.replace_range(head..tail, " … ");
+    }
+    reason
 }
 
 impl IntakeError {

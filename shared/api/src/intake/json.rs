@@ -7,7 +7,12 @@ use std::{io::Read, ops::Range};
 
 use serde::Deserialize;
 
-use super::{IntakeError, error::Place, limits, window::Window};
+use super::{
+    IntakeError,
+    error::{Place, clipped},
+    limits,
+    window::Window,
+};
 
 /// Looks for the end of an array, object or string; can stop anywhere and go on with more bytes.
 struct Frame {
@@ -178,5 +183,5 @@ fn read_error(bytes: &[u8], error: &serde_json::Error) -> JsonError {
     }
     let at_end = error.is_eof();
     let offset = if at_end { bytes.len() } else { (line_start + column.saturating_sub(1)).min(bytes.len()) };
-    JsonError { offset, reason, at_end }
+    JsonError { offset, reason: clipped(reason), at_end }
 }

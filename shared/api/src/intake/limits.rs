@@ -30,6 +30,8 @@ pub const INFLATION_RATIO_MAX: u64 = 1_000;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Bytes read ahead. A longer command makes the window grow, to at most twice [`COMMAND_BYTES_MAX`].
 pub const WINDOW_BYTES: usize = 256 * 1024;
+/// What a reason quotes of a file, in bytes: it is there to be found again, in a report that people read.
+pub const REASON_BYTES_MAX: usize = 1_024;
 /// Levels of a result that is printed in Python's form; a deeper one is printed as it is. Source: about half of what
 /// Python itself prints before its recursion limit.
 pub const PYTHON_NESTING_MAX: usize = 512;

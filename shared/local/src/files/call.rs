@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
-use sheaf_api::{Answer, ApiError, Code};
+use sheaf_api::{Answer, ApiError};
 
 use super::FileError;
 
@@ -26,7 +26,7 @@ where
         .with_jitter();
     attempt
         .retry(pauses)
-        .when(|error| matches!(error.code, Code::Throttled | Code::Unavailable | Code::Unknown))
+        .when(ApiError::may_pass)
         .adjust(|error: &ApiError, pause| {
             let asked = Duration::from_millis(error.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MS_MAX));
             pause.map(|pause| pause.max(asked))

@@ -161,8 +161,8 @@ fn entry_line(text: &mut Vec<u8>, id: &str, entry: &Entry<'_>, form: ResultForm)
 /// The line of a command whose job ended before it.
 pub(super) fn write_ended(text: &mut Vec<u8>, id: &str, reason: EndReason) {
     let message = match reason {
-        EndReason::Cancelled => "its job was cancelled before it had run",
-        EndReason::Expired => "its job's deadline passed before it had run",
+        EndReason::Cancelled => "its job was cancelled before it had a result",
+        EndReason::Expired => "its job's deadline passed before it had a result",
     };
     write_line(text, id, &OutcomeText::Failed { kind: reason.outcome().as_str(), message });
 }

@@ -14,7 +14,7 @@ use sheaf_api::{
 };
 use sheaf_core::{
     Attempt, Chunk, ChunkEvent, Digest, EndReason, Failure, FailureKind, FunctionRef, Job, Manifest, Mark, PastAttempt,
-    ReleaseReason, limits,
+    Refused, ReleaseReason, limits,
 };
 
 use super::{
@@ -64,9 +64,11 @@ impl<P: Ports, R: Runner> Worker<P, R> {
             }
             Err(NotPrepared::Cancelled) => {
                 let now_ms = self.ports.clock().now_ms();
-                let end = ChunkEvent::End { reason: EndReason::Cancelled, now_ms };
-                let _ = write(&self.ports, key, end).await;
-                Worked::Over
+                match write(&self.ports, key, ChunkEvent::End { reason: EndReason::Cancelled, now_ms }).await {
+                    Ok(_) | Err(WriteError::Refused { reason: Refused::Final | Refused::Absent, .. }) => Worked::Over,
+                    // The chunk may be open, and its hint is still needed.
+                    Err(_) => Worked::Fenced,
+                }
             }
             Err(NotPrepared::Unavailable(detail)) => {
                 tracing::warn!(chunk = %key, detail, "a claimed chunk cannot be prepared; it is given back");
@@ -243,6 +245,10 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
                 continue;
             };
             if isolated && self.chunk.spec.tasks > 1 {
+                // The next task may be the one that kills its worker: what the others have achieved is not lost with it.
+                if self.has_room() {
+                    self.commit(now_ms).await?;
+                }
                 let (attempt, rv, task) = (self.attempt.clone(), self.chunk.rv, tasks[0]);
                 self.write(ChunkEvent::Mark { attempt, rv, task }).await?;
             }
@@ -317,22 +323,31 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
     /// Commits what is due to be committed; else renews the lease when that is due.
     async fn keep_up(&mut self) -> Result<(), Lost> {
         let now_ms = self.now_ms();
-        let until_ms = now_ms + self.worker.options.lease_ms;
         let full = self.pending.answers.bytes() >= limits::SEGMENT_BYTES_TARGET;
-        let room = self.chunk.work.segments.len() + 2 < limits::SEGMENTS_MAX;
-        if (now_ms >= self.commit_at_ms || full) && room && !self.tasks.is_empty() && !self.pending.answers.is_empty() {
-            let commit = self.store().await?;
-            if let Some(commit) = commit {
-                let (attempt, rv, tallies) = (self.attempt.clone(), self.chunk.rv, self.tasks.take_changed());
-                self.write(ChunkEvent::Segment { attempt, rv, commit, tallies, until_ms }).await?;
-                self.heartbeat_at_ms = now_ms + self.worker.options.heartbeat_ms;
-            }
+        if (now_ms >= self.commit_at_ms || full) && !self.tasks.is_empty() && self.has_room() {
+            self.commit(now_ms).await?;
         }
         if now_ms >= self.commit_at_ms {
             self.commit_at_ms = now_ms + self.worker.options.segment_ms;
         }
         if now_ms >= self.heartbeat_at_ms {
-            self.renew(now_ms, until_ms).await?;
+            self.renew(now_ms, now_ms + self.worker.options.lease_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether another segment leaves room for the two that the chunk may need to end.
+    fn has_room(&self) -> bool {
+        self.chunk.work.segments.len() + 2 < limits::SEGMENTS_MAX
+    }
+
+    /// T5 for what is pending, if there is any.
+    async fn commit(&mut self, now_ms: u64) -> Result<(), Lost> {
+        if let Some(commit) = self.store().await? {
+            let (attempt, rv, tallies) = (self.attempt.clone(), self.chunk.rv, self.tasks.take_changed());
+            let until_ms = now_ms + self.worker.options.lease_ms;
+            self.write(ChunkEvent::Segment { attempt, rv, commit, tallies, until_ms }).await?;
+            self.heartbeat_at_ms = now_ms + self.worker.options.heartbeat_ms;
         }
         Ok(())
     }
@@ -395,11 +410,7 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
 
     /// The deadline passed while tasks were waiting: what is done is kept, the rest expires.
     async fn expire(&mut self, now_ms: u64) -> Result<Worked, Lost> {
-        if let Some(commit) = self.store().await? {
-            let (attempt, rv, tallies) = (self.attempt.clone(), self.chunk.rv, self.tasks.take_changed());
-            let until_ms = now_ms + self.worker.options.lease_ms;
-            self.write(ChunkEvent::Segment { attempt, rv, commit, tallies, until_ms }).await?;
-        }
+        self.commit(now_ms).await?;
         self.write(ChunkEvent::End { reason: EndReason::Expired, now_ms }).await?;
         Ok(Worked::Over)
     }
