@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 
 /// A program the tests need, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 2] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresql")];
+const PROGRAMS: [(&str, &str); 3] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresql"), ("strace", "strace")];
 const REQUIREMENTS: &str = "client/examples/python/requirements.txt";
 
 /// What the set-up has found.

@@ -135,11 +135,19 @@ impl Directory {
         match std::fs::read_to_string(&format) {
             Ok(found) if found == FORMAT => {}
             Ok(found) => return Err(OpenError::Format { directory: path.to_owned(), found }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::write(&format, FORMAT).map_err(fail(&format))?
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path).map_err(fail(&format))?,
             Err(error) => return Err(fail(&format)(error)),
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
+}
+
+/// Says which format the directory has, wholly or not at all: half of it would keep every later build out.
+fn write_format(directory: &Path) -> io::Result<()> {
+    let (format, new) = (directory.join("format"), directory.join("format.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(FORMAT.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(new, format)?;
+    File::open(directory)?.sync_all()
 }

@@ -434,3 +434,55 @@ impl BlobStore for LocalStore {
         self.ask(|reply| Request::RemoveBlobs { prefix, reply }).await?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::Batch;
+
+    use super::*;
+
+    /// An engine with a defect.
+    #[derive(Default)]
+    struct Defective(MemoryEngine);
+
+    impl Engine for Defective {
+        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+            self.0.get(space, key)
+        }
+
+        fn scan(&self, space: Space, scan: Scan<'_>) -> Result<Vec<Row>, EngineError> {
+            self.0.scan(space, scan)
+        }
+
+        fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<(), EngineError> {
+            self.0.put_blob(key, bytes)
+        }
+
+        fn has_blob(&self, key: &str) -> Result<bool, EngineError> {
+            self.0.has_blob(key)
+        }
+
+        fn blob(&self, key: &str) -> Result<Option<Bytes>, EngineError> {
+            self.0.blob(key)
+        }
+
+        fn remove_blobs(&self, prefix: &str) -> Result<bool, EngineError> {
+            self.0.remove_blobs(prefix)
+        }
+
+        fn commit(&self, _batch: Batch, _durable: bool) -> Result<(), EngineError> {
+            panic!("planted");
+        }
+    }
+
+    /// Nobody waits for a writer that has panicked, whether he asked before or after.
+    #[tokio::test]
+    async fn a_writer_that_panics_stops_the_store() {
+        let store = LocalStore::over(Box::<Defective>::default()).expect("opened");
+        let puts = store.put(vec![("p/a".to_owned(), Bytes::from_static(b"a"))]);
+        let (synced, _, again) = tokio::join!(store.sync(), puts, store.sync());
+        assert!(matches!((synced, again), (Err(StoreError::Stopped { .. }), Err(StoreError::Stopped { .. }))));
+        assert!(matches!(store.sync().await, Err(StoreError::Stopped { .. })));
+        assert!(store.failed().borrow().is_some());
+    }
+}

@@ -91,6 +91,7 @@ pub(crate) fn start(
     requests: flume::Receiver<Request>,
     feed: Range<u64>,
 ) -> thread::JoinHandle<()> {
+    let ended = Ended { shared: shared.clone(), requests: requests.clone() };
     let writer = Writer {
         shared,
         chunks: HashMap::new(),
@@ -103,8 +104,27 @@ pub(crate) fn start(
         event_last: 0,
         stopped: None,
     };
-    let run = move || writer.run(&requests);
+    let run = move || {
+        let _ended = ended;
+        writer.run(&requests);
+    };
     thread::Builder::new().name("sheaf-writer".into()).spawn(run).expect("a thread can be started at start-up")
+}
+
+/// What is left of the writer if it panics: it says that the store has stopped, and drops all requests, so that nobody waits
+/// for ever.
+struct Ended {
+    shared: Arc<Shared>,
+    requests: flume::Receiver<Request>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.failed.send_replace(Some("its writer has a defect, and has panicked".to_owned()));
+            while self.requests.recv().is_ok() {}
+        }
+    }
 }
 
 /// Answers one request, given how the commit of its group went.

@@ -195,7 +195,7 @@ async fn a_file_that_stops_in_the_middle_is_refused_until_it_changes() {
         assert_eq!((desk.refused("cut.json"), desk.taken("cut.json")), (1, 2));
         // The next grid says the same.
         desk.stop().await;
-        desk = Desk::start(&grid, folder.path());
+        desk = Desk::start(&grid, folder.path()).await;
     }
     desk.drop_file("cut.json", &text);
     assert_eq!(desk.read("outbox/cut.txt").await.lines().count(), 5);

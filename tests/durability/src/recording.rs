@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    os::unix::process::CommandExt,
     path::{Component, Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -158,6 +159,7 @@ pub fn record(
     command.arg(program).arg("workload").arg(&store).arg(&facts);
     command.arg("--profile").arg(if profile == Profile::Small { "small" } else { "large" });
     command.arg("--seed").arg(seed.to_string());
+    command.process_group(0);
     let mut child = command.stderr(fs::File::create(keep.join("stderr"))?).spawn().context("strace")?;
     let until = Instant::now() + Duration::from_secs(if profile == Profile::Small { 60 } else { 600 });
     let status = loop {
@@ -165,7 +167,9 @@ pub fn record(
             break status;
         }
         if Instant::now() > until {
-            let _ = child.kill();
+            // strace alone would leave the workload behind, running.
+            let _ = Command::new("kill").arg("-KILL").arg("--").arg(format!("-{}", child.id())).status();
+            let _ = child.wait();
             bail!("the workload hangs; its trace is in {}", keep.display());
         }
         std::thread::sleep(Duration::from_millis(5));

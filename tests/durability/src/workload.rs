@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    io::Write as _,
     os::unix::fs::FileExt,
     path::Path,
     sync::{
@@ -179,7 +180,9 @@ type Step<T> = Result<T, Enough>;
 
 impl Writer<'_> {
     fn run(&mut self) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // Without I/O: the store's writer would wake it by writing to a descriptor, and a fault injected there is none of
+        // the disk.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
             for job in 0..self.profile.jobs() {
                 if let Err(Enough) = self.job(job).await {
@@ -199,7 +202,7 @@ impl Writer<'_> {
             Ok(answer) => Ok(Some(answer)),
             Err(error) => {
                 if !self.stopped.swap(true, Ordering::AcqRel) {
-                    eprintln!("{what}: {error}");
+                    let _ = writeln!(std::io::stderr(), "{what}: {error}");
                     self.facts.say(&Fact::Stopped);
                 }
                 self.after_stop += 1;

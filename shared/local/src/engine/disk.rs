@@ -7,8 +7,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs::{self, File},
     ops::Bound::{Excluded, Included},
     path::Path,
+    sync::OnceLock,
 };
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 use parking_lot::RwLock;
 
 use super::{
-    Batch, Engine, EngineError, Row, Scan, Space, behind,
+    Batch, Engine, EngineError, Row, Scan, Space, behind, journal,
     volumes::{Pointer, Volumes},
 };
 
@@ -37,32 +39,34 @@ pub(crate) struct DiskEngine {
     /// Blobs taken since the last durable commit, as their rows.
     taken: RwLock<BTreeMap<String, Vec<u8>>>,
     durable: bool,
+    /// Why nothing is written any more. A sync that is tried again after it failed may succeed without what it was for.
+    failed: OnceLock<EngineError>,
 }
 
 impl DiskEngine {
     /// Opens or creates the engine in a directory. Unless `durable`, commits are left to the operating system to write:
     /// they survive the end of the process, not that of the machine.
     pub(crate) fn open(directory: &Path, durable: bool) -> Result<Self, EngineError> {
-        let database = Database::builder(directory.join("rows"))
-            .cache_size(CACHE_BYTES)
-            .journal_compression(CompressionType::None)
-            .manual_journal_persist(true)
-            .max_journaling_size(JOURNAL_BYTES_MAX)
-            .worker_threads(2)
-            .open()
-            .map_err(explain)?;
-        let mut spaces = BTreeMap::new();
-        for space in Space::ALL {
-            let options =
-                || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(MEMTABLE_BYTES);
-            spaces.insert(space, database.keyspace(space.name(), options).map_err(explain)?);
+        let rows = directory.join("rows");
+        if !rows.exists() {
+            create_rows(directory, &rows)?;
         }
+        journal::cut(&rows).map_err(io)?;
+        let (database, spaces) = open_rows(&rows)?;
         let mut live = Vec::new();
         for guard in spaces[&Space::Blobs].iter() {
             live.extend(pointer_of(&guard.value().map_err(explain)?));
         }
         let volumes = Volumes::open(&directory.join("volumes"), live).map_err(io)?;
-        Ok(Self { database, spaces, volumes, taken: RwLock::default(), durable })
+        Ok(Self { database, spaces, volumes, taken: RwLock::default(), durable, failed: OnceLock::new() })
+    }
+
+    /// Does one of the writer's works, unless an earlier one failed.
+    fn write<T>(&self, work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        work().inspect_err(|error| drop(self.failed.set(error.clone())))
     }
 
     fn blob_row(&self, key: &str) -> Result<Option<Vec<u8>>, EngineError> {
@@ -71,6 +75,41 @@ impl DiskEngine {
         }
         self.get(Space::Blobs, key.as_bytes())
     }
+}
+
+fn open_rows(rows: &Path) -> Result<(Database, BTreeMap<Space, Keyspace>), EngineError> {
+    let database = Database::builder(rows)
+        .cache_size(CACHE_BYTES)
+        .journal_compression(CompressionType::None)
+        .manual_journal_persist(true)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .worker_threads(2)
+        .open()
+        .map_err(explain)?;
+    let mut spaces = BTreeMap::new();
+    for space in Space::ALL {
+        let options =
+            || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(MEMTABLE_BYTES);
+        spaces.insert(space, database.keyspace(space.name(), options).map_err(explain)?);
+    }
+    Ok((database, spaces))
+}
+
+/// Makes the rows, wholly or not at all: fjall does not open what is left when making them was cut short.
+fn create_rows(directory: &Path, rows: &Path) -> Result<(), EngineError> {
+    let new = directory.join("rows.new");
+    match fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => fs::create_dir_all(directory).map_err(io)?,
+    }
+    drop(open_rows(&new)?);
+    sync_directory(&new.join("keyspaces")).and_then(|()| fs::rename(&new, rows)).map_err(io)?;
+    sync_directory(directory).map_err(io)
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 fn pointer_of(row: &[u8]) -> Option<Pointer> {
@@ -119,7 +158,8 @@ impl Engine for DiskEngine {
         let row = if bytes.len() < INLINE_BYTES_MAX {
             [&[INLINE], &bytes[..]].concat()
         } else {
-            [&[IN_VOLUME][..], &self.volumes.append(bytes).map_err(io)?.encode()].concat()
+            let pointer = self.write(|| self.volumes.append(bytes).map_err(io))?;
+            [&[IN_VOLUME][..], &pointer.encode()].concat()
         };
         self.taken.write().insert(key.to_owned(), row);
         Ok(())
@@ -148,12 +188,18 @@ impl Engine for DiskEngine {
         rows.iter().for_each(|(key, _)| batch.remove(Space::Blobs, key.clone()));
         self.commit(batch, true)?;
         for pointer in rows.iter().filter_map(|(_, row)| pointer_of(row)) {
-            self.volumes.forget(pointer).map_err(io)?;
+            self.write(|| self.volumes.forget(pointer).map_err(io))?;
         }
         Ok(rows.len() == REMOVE_MAX)
     }
 
     fn commit(&self, batch: Batch, durable: bool) -> Result<(), EngineError> {
+        self.write(|| self.commit_group(batch, durable))
+    }
+}
+
+impl DiskEngine {
+    fn commit_group(&self, batch: Batch, durable: bool) -> Result<(), EngineError> {
         let sync = durable && self.durable;
         let mut write = self.database.batch();
         let taken = if durable { self.taken.read().clone() } else { BTreeMap::new() };
@@ -170,6 +216,10 @@ impl Engine for DiskEngine {
             }
         }
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        if write.is_empty() {
+            // fjall does nothing about an empty group; but commits before it may not be synced yet.
+            return self.database.persist(mode).map_err(explain);
+        }
         write.durability(Some(mode)).commit().map_err(explain)?;
         if !taken.is_empty() {
             let mut all = self.taken.write();

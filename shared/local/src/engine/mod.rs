@@ -4,6 +4,7 @@
 //! changes, and any number of readers, who see a group once its commit has returned.
 
 pub(crate) mod disk;
+mod journal;
 pub(crate) mod memory;
 pub(crate) mod volumes;
 

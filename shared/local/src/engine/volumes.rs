@@ -16,6 +16,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::disk::sync_directory;
+
 /// A volume is closed at this size; larger ones free their space later, smaller ones cost more files.
 const VOLUME_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const SUFFIX: &str = "vol";
@@ -71,7 +73,10 @@ struct Newest {
 impl Volumes {
     /// Opens the volumes of a directory, given what is still pointed to; deletes those that nothing points to.
     pub(crate) fn open(directory: &Path, live: impl IntoIterator<Item = Pointer>) -> io::Result<Self> {
-        std::fs::create_dir_all(directory)?;
+        if !directory.exists() {
+            std::fs::create_dir_all(directory)?;
+            directory.parent().map_or(Ok(()), sync_directory)?;
+        }
         let mut live_bytes: BTreeMap<u32, u64> = BTreeMap::new();
         for pointer in live {
             *live_bytes.entry(pointer.volume).or_default() += u64::from(pointer.bytes);
@@ -117,7 +122,7 @@ impl Volumes {
     fn begin(&self, state: &mut State) -> io::Result<u32> {
         let number = state.volumes.keys().next_back().map_or(0, |last| last + 1);
         let file = OpenOptions::new().create_new(true).append(true).read(true).open(self.path(number))?;
-        File::open(&self.directory)?.sync_all()?;
+        sync_directory(&self.directory)?;
         state.volumes.insert(number, Volume { file: Arc::new(file), live_bytes: 0 });
         Ok(number)
     }
