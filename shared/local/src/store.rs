@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -81,6 +81,16 @@ impl std::fmt::Debug for LocalStore {
     }
 }
 
+/// What the feed tells.
+pub(crate) struct Changed {
+    /// The chunks, as they are now.
+    pub(crate) chunks: Vec<Chunk>,
+    /// How many rows of the feed told of them.
+    pub(crate) rows: u64,
+    /// The number behind the last of those rows, or what was asked for if there was none.
+    pub(crate) next: u64,
+}
+
 impl LocalStore {
     /// A store in memory: fast, and gone with the process.
     pub fn memory() -> Result<Self, StoreError> {
@@ -100,8 +110,14 @@ impl LocalStore {
                 .map(|mut rows| rows.pop());
             row.map(|row| row.and_then(|(key, _)| key.try_into().ok()).map(u64::from_be_bytes)).map_err(stopped)
         };
-        // Numbers that were taken and removed may come again: whoever reads the feed starts at its beginning.
-        let feed = end(false)?.unwrap_or(1)..end(true)?.unwrap_or(0) + 1;
+        // No number comes a second time: where nothing is left to count on from, the time is ahead of any count.
+        let feed = match (end(false)?, end(true)?) {
+            (Some(first), Some(last)) => first..last + 1,
+            _ => {
+                let now_us = now_us();
+                now_us..now_us
+            }
+        };
         let mut estimates = HashMap::new();
         for (key, row) in all(&*engine, Thing::Estimate)? {
             if let Some(reference) = text(&key[1..]).and_then(|text| text.parse().ok()) {
@@ -149,8 +165,8 @@ impl LocalStore {
         beyond.unwrap_or(seen)
     }
 
-    /// Changed chunks from a feed number on, as they are now, and the number behind them.
-    pub(crate) fn changed(&self, from: u64, limit: usize) -> Result<(Vec<Chunk>, u64), StoreError> {
+    /// The changes from a feed number on.
+    pub(crate) fn changed(&self, from: u64, limit: usize) -> Result<Changed, StoreError> {
         let rows = self
             .shared
             .engine
@@ -165,7 +181,8 @@ impl LocalStore {
         keys.sort_unstable();
         keys.dedup();
         let chunks = keys.into_iter().filter_map(|key| self.shared.chunk(key).transpose());
-        Ok((chunks.collect::<Result<_, _>>()?, next))
+        let chunks = chunks.collect::<Result<_, _>>()?;
+        Ok(Changed { chunks, rows: rows.len() as u64, next })
     }
 
     /// Says that the changes below a feed number were taken in.
@@ -230,6 +247,10 @@ impl Drop for LocalStore {
             }
         }
     }
+}
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

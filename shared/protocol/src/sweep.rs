@@ -111,6 +111,25 @@ pub async fn jobs<P: Ports>(ports: &P, tenant: &TenantId) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Takes in all chunks of the jobs of a tenant that are not over, whether or not it was told of their changes: for whoever
+/// cannot be sure that he was. Costs a read of each of those chunks.
+pub async fn recount<P: Ports>(ports: &P, tenant: &TenantId) -> Result<(), StoreError> {
+    let mut pages = Pages::new(true);
+    while let Some(jobs) = pages.next(ports, tenant).await? {
+        for job in jobs {
+            let mut from = 0;
+            loop {
+                let read = || ports.state().chunks_from(job.id, from, limits::WRITES_PER_CALL_MAX);
+                let chunks = retrying(ports, read).await?;
+                let Some(last) = chunks.last() else { break };
+                from = last.spec.key.number.saturating_add(1);
+                summarise::summarise(ports, &chunks).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes the jobs of a tenant that are past their retention; answers how many.
 pub async fn retention<P: Ports>(ports: &P, tenant: &TenantId) -> Result<u64, StoreError> {
     let now_ms = ports.clock().now_ms();
