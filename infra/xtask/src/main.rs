@@ -12,7 +12,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
-    /// Install what the tests need: PostgreSQL, ffmpeg, strace, and Python packages in a venv of their own.
+    /// Install what the tests need: PostgreSQL, ffmpeg, strace, and Python packages in venvs of their own.
     Setup,
     /// Set up, then run every check and test; counts what had to be skipped.
     Test {

@@ -9,7 +9,16 @@ use anyhow::Context;
 
 /// A program the tests need, and the Debian package that has it.
 const PROGRAMS: [(&str, &str); 3] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresql"), ("strace", "strace")];
-const REQUIREMENTS: &str = "client/examples/python/requirements.txt";
+/// What the examples in Python need.
+const EXAMPLES: Venv = Venv { folder: "target/venv", requirements: "client/examples/python/requirements.txt" };
+/// An AWS on loopback, for the tests of the ports on AWS.
+const AWS: Venv = Venv { folder: "target/aws-venv", requirements: "shared/aws/tests/requirements.txt" };
+
+/// A Python venv of this workspace.
+struct Venv {
+    folder: &'static str,
+    requirements: &'static str,
+}
 
 /// What the set-up has found.
 pub(crate) struct Machine {
@@ -37,10 +46,15 @@ pub(crate) fn run() -> anyhow::Result<Machine> {
             missing.push(format!("{program} (Debian package {package})"));
         }
     }
-    let python = venv().inspect_err(|error| eprintln!("no Python venv: {error:#}")).ok();
-    if python.is_none() {
-        missing.push(format!("a Python venv with {REQUIREMENTS}"));
-    }
+    let mut make = |venv: &Venv| {
+        let made = venv.make().inspect_err(|error| eprintln!("no {}: {error:#}", venv.folder)).ok();
+        if made.is_none() {
+            missing.push(format!("a Python venv with {}", venv.requirements));
+        }
+        made
+    };
+    let python = make(&EXAMPLES);
+    make(&AWS);
     for thing in &missing {
         println!("MISSING: {thing}; tests that need it are skipped");
     }
@@ -70,18 +84,20 @@ fn install(packages: &[&str]) -> bool {
     apt(&["update", "-q"]) && apt(&[&["install", "-q", "-y", "--no-install-recommends"], packages].concat())
 }
 
-/// Makes or reuses the venv; it is remade when the requirements change.
-fn venv() -> anyhow::Result<PathBuf> {
-    let venv = root().join("target/venv");
-    let (python, stamp) = (venv.join("bin/python3"), venv.join("requirements.txt"));
-    let wanted = std::fs::read_to_string(root().join(REQUIREMENTS)).context(REQUIREMENTS)?;
-    if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return Ok(python);
+impl Venv {
+    /// Makes or reuses it; it is remade when the requirements change.
+    fn make(&self) -> anyhow::Result<PathBuf> {
+        let (venv, requirements) = (root().join(self.folder), root().join(self.requirements));
+        let (python, stamp) = (venv.join("bin/python3"), venv.join("requirements.txt"));
+        let wanted = std::fs::read_to_string(&requirements).context(self.requirements)?;
+        if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+            return Ok(python);
+        }
+        succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))?;
+        std::fs::write(stamp, wanted)?;
+        Ok(python)
     }
-    succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(root().join(REQUIREMENTS)))?;
-    std::fs::write(stamp, wanted)?;
-    Ok(python)
 }
 
 /// Runs a command to its successful end.

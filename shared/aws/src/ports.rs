@@ -1,0 +1,104 @@
+//! The ports of a grid on AWS, together.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use sheaf_protocol::{Clock, Ports, Rng};
+
+use crate::{AwsBlobs, AwsQueue, AwsState};
+
+/// The operating system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    }
+
+    async fn sleep_ms(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+/// The thread's random generator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThreadRng;
+
+impl Rng for ThreadRng {
+    fn next_u64(&self) -> u64 {
+        rand::random()
+    }
+}
+
+/// Where a grid's state, bytes and hints are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The DynamoDB table.
+    pub table: String,
+    /// The S3 bucket.
+    pub bucket: String,
+    /// What the names of its queues begin with (see [`crate::schema::queue_name`]).
+    pub queues: String,
+}
+
+/// Table, bucket and queues of one grid. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct AwsPorts {
+    state: Arc<AwsState>,
+    blobs: Arc<AwsBlobs>,
+    queue: Arc<AwsQueue>,
+}
+
+impl AwsPorts {
+    /// The ports with region, credentials and endpoints as the SDK finds them: environment, profile, role. Nothing is
+    /// called yet.
+    pub async fn connect(settings: &Settings) -> Self {
+        Self::over(&aws_config::load_defaults(BehaviorVersion::latest()).await, settings)
+    }
+
+    /// The ports with a configuration of the SDK.
+    pub fn over(config: &SdkConfig, settings: &Settings) -> Self {
+        Self::new(
+            AwsState::new(config, &settings.table),
+            AwsBlobs::new(config, &settings.bucket),
+            AwsQueue::new(config, &settings.queues),
+        )
+    }
+
+    /// The ports made of these.
+    pub fn new(state: AwsState, blobs: AwsBlobs, queue: AwsQueue) -> Self {
+        Self { state: Arc::new(state), blobs: Arc::new(blobs), queue: Arc::new(queue) }
+    }
+}
+
+impl Ports for AwsPorts {
+    type State = AwsState;
+    type Blobs = AwsBlobs;
+    type Queue = AwsQueue;
+    type Clock = SystemClock;
+    type Rng = ThreadRng;
+
+    fn state(&self) -> &AwsState {
+        &self.state
+    }
+
+    fn blobs(&self) -> &AwsBlobs {
+        &self.blobs
+    }
+
+    fn queue(&self) -> &AwsQueue {
+        &self.queue
+    }
+
+    fn clock(&self) -> &SystemClock {
+        &SystemClock
+    }
+
+    fn rng(&self) -> &ThreadRng {
+        &ThreadRng
+    }
+}

@@ -1,0 +1,110 @@
+//! Something to call: an AWS on loopback, a DynamoDB in this process, or a real account.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::Credentials;
+use sheaf_aws::{AwsPorts, Settings, schema};
+
+/// Says loudly that a test cannot run here; it then counts as skipped.
+pub(crate) fn skipped(reason: &str) {
+    use std::io::Write;
+    // Past the capture of test output.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+}
+
+/// Where things of a run are, whatever the server.
+pub(crate) fn settings(run: &str) -> Settings {
+    Settings { table: format!("{run}-table"), bucket: format!("{run}-bucket"), queues: run.to_owned() }
+}
+
+/// A configuration for a server on loopback. Each account is an AWS of its own.
+pub(crate) async fn config(endpoint: &str, account: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(Credentials::new(account, "none", None, None, "test"))
+        .endpoint_url(endpoint)
+        .load()
+        .await
+}
+
+/// A name that no other test has, made of 12 digits.
+pub(crate) fn account() -> String {
+    format!("{:012}", 100_000_000_000 + rand::random::<u64>() % 900_000_000_000)
+}
+
+/// Makes table, bucket and queues, and waits until they can be used.
+pub(crate) async fn ports(config: &SdkConfig, settings: &Settings) -> AwsPorts {
+    schema::create_table(config, &settings.table).await.expect("a table");
+    schema::create_queues(config, &settings.queues).await.expect("queues");
+    let path_style = config.endpoint_url().is_some();
+    let s3 = aws_sdk_s3::Config::from(config).to_builder().force_path_style(path_style).build();
+    let bucket = aws_sdk_s3::Client::from_conf(s3).create_bucket().bucket(&settings.bucket);
+    let region = config.region().map(|region| region.as_ref().to_owned()).filter(|region| region != "us-east-1");
+    let place = region.map(|region| {
+        let place = aws_sdk_s3::types::BucketLocationConstraint::from(region.as_str());
+        aws_sdk_s3::types::CreateBucketConfiguration::builder().location_constraint(place).build()
+    });
+    bucket.set_create_bucket_configuration(place).send().await.expect("a bucket");
+    wait_for_table(config, &settings.table).await;
+    AwsPorts::over(config, settings)
+}
+
+/// Waits until a table is active.
+pub(crate) async fn wait_for_table(config: &SdkConfig, table: &str) {
+    let client = aws_sdk_dynamodb::Client::new(config);
+    for _ in 0..600 {
+        let found = client.describe_table().table_name(table).send().await.expect("a description");
+        let status = found.table().and_then(|table| table.table_status());
+        if status == Some(&aws_sdk_dynamodb::types::TableStatus::Active) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("the table did not become active");
+}
+
+/// Where the set-up has put the program.
+fn ministack() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate lies two folders down");
+    let program = root.join("target/aws-venv/bin/ministack");
+    std::env::var_os("SHEAF_TEST_MINISTACK").map(PathBuf::from).or_else(|| program.is_file().then_some(program))
+}
+
+struct Server {
+    endpoint: String,
+    _shell: Child,
+}
+
+/// The endpoint of one ministack for this process, or why there is none.
+pub(crate) fn aws_on_loopback() -> Result<&'static str, &'static str> {
+    static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
+        let program = ministack().ok_or("ministack is not installed: cargo xtask setup")?;
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(text)?.port();
+        // Ends it when this process is gone, however it ends: then nobody holds the pipe that the shell reads.
+        let script = r#""$0" >/dev/null 2>&1 </dev/null & server=$!; cat >/dev/null; kill "$server""#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).arg(program).stdin(Stdio::piped());
+        let shell = shell.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string()).spawn().map_err(text)?;
+        let until = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > until {
+                return Err("ministack does not answer".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Server { endpoint: format!("http://127.0.0.1:{port}"), _shell: shell })
+    });
+    server.as_ref().map(|server| server.endpoint.as_str()).map_err(String::as_str)
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
