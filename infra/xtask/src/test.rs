@@ -38,8 +38,6 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     }
     let (count, ended_well) = watch(&mut tests)?;
     let mut skipped = count.skipped;
-    skipped.sort();
-    skipped.dedup();
     // A test that skips itself ends well.
     let passed = count.passed - count.passed.min(skipped.len() as u64);
     let fuzzed = if fuzzing.is_zero() { None } else { Some(fuzz::run(fuzzing, &[])?) };
@@ -47,9 +45,13 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
         fuzzed.as_ref().map_or((passed, count.failed), |fuzzed| (passed + fuzzed.passed, count.failed + fuzzed.failed));
     skipped.extend(fuzzed.and_then(|fuzzed| fuzzed.skipped));
     println!();
-    skipped.iter().for_each(|reason| println!("{reason}"));
+    let skips = skipped.len();
+    skipped.sort();
+    for reason in skipped.chunk_by(|a, b| a == b) {
+        println!("{} ({} times)", reason[0], reason.len());
+    }
     machine.missing.iter().for_each(|thing| println!("MISSING: {thing}"));
-    println!("{passed} passed, {failed} failed, {} skipped", skipped.len());
+    println!("{passed} passed, {failed} failed, {skips} skipped");
     anyhow::ensure!(ended_well && failed == 0, "there are failures above");
     Ok(())
 }

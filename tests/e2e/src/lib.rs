@@ -14,8 +14,8 @@ use anyhow::{Context, ensure};
 macro_rules! skip {
     ($($reason:tt)+) => {{
         use std::io::Write;
-        // Past the capture of test output.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {}", format!($($reason)+));
+        // Past the capture of test output, and in one piece.
+        let _ = std::io::stderr().write_all(format!("\nSKIPPED: {}\n", format!($($reason)+)).as_bytes());
         return;
     }};
 }

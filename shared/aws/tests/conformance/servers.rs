@@ -15,8 +15,8 @@ use sheaf_aws::{AwsPorts, Settings, schema};
 /// Says loudly that a test cannot run here; it then counts as skipped.
 pub(crate) fn skipped(reason: &str) {
     use std::io::Write;
-    // Past the capture of test output.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+    // Past the capture of test output, and in one piece: other tests write there too.
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED: {reason}\n").as_bytes());
 }
 
 /// Where things of a run are, whatever the server.
