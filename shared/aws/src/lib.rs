@@ -18,6 +18,6 @@ pub mod schema;
 mod state;
 
 pub use blobs::AwsBlobs;
-pub use ports::{AwsPorts, Settings, SystemClock, ThreadRng};
+pub use ports::{AwsPorts, MissingVariable, Settings, SystemClock, ThreadRng};
 pub use queue::AwsQueue;
 pub use state::AwsState;

@@ -45,6 +45,26 @@ pub struct Settings {
     pub queues: String,
 }
 
+/// A variable of the environment that a function or container of a grid must be given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the environment variable {name} is not set; infra/terraform sets it")]
+pub struct MissingVariable {
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl Settings {
+    /// From `SHEAF_TABLE`, `SHEAF_BUCKET` and `SHEAF_QUEUES`, as a deployed grid's functions and containers are given them.
+    pub fn from_env() -> Result<Self, MissingVariable> {
+        let variable = |name| match std::env::var(name) {
+            Ok(value) if !value.is_empty() => Ok(value),
+            _ => Err(MissingVariable { name }),
+        };
+        let (table, bucket) = (variable("SHEAF_TABLE")?, variable("SHEAF_BUCKET")?);
+        Ok(Self { table, bucket, queues: variable("SHEAF_QUEUES")? })
+    }
+}
+
 /// Table, bucket and queues of one grid. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct AwsPorts {

@@ -22,6 +22,7 @@ use sheaf_host::{Handlers, Host, HostOptions};
 use sheaf_protocol::{
     ChunkQueue, Clock, Drain, Hint, Ports, Service, StateStore, Worker, WorkerOptions, cancel, summarise, sweep,
 };
+use sheaf_worker::{HostRunner, StoredPackages};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,7 +30,6 @@ use crate::{
     directory::{Directory, OpenError},
     ports::{LocalPorts, SystemClock},
     queue::LocalQueue,
-    runner::{HostRunner, StoredPackages},
     store::LocalStore,
 };
 
@@ -122,16 +122,16 @@ impl Grid {
             None => std::env::temp_dir().join(format!("sheaf-{}-{}", std::process::id(), worker_id)),
         };
         let handlers = Handlers::new();
+        let ports = LocalPorts::new(store.clone());
         let host = Host::open(
             HostOptions::builder()
                 .scratch(scratch.clone())
                 .slots(options.slots.max(1))
                 .handlers(handlers.clone())
-                .packages(Arc::new(StoredPackages(store.clone())))
+                .packages(Arc::new(StoredPackages(ports.clone())))
                 .build(),
         )?;
         store.add_live(worker_id.clone());
-        let ports = LocalPorts::new(store);
         let drain = Arc::new(Drain::default());
         let worker_options = WorkerOptions { heartbeat_ms: HEARTBEAT_MS, ..WorkerOptions::new(worker_id) };
         let runner = Arc::new(HostRunner { host: host.clone(), handlers: handlers.clone() });

@@ -12,7 +12,6 @@ pub mod inbox;
 mod keys;
 mod ports;
 mod queue;
-mod runner;
 mod store;
 mod summaries;
 mod writer;

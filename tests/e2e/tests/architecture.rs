@@ -5,15 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
     ("sheaf-host", &["sheaf-api", "sheaf-core"]),
     ("sheaf-http", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-aws", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
-    ("sheaf-local", &["sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
-    ("sheaf-sdk", &["sheaf-local", "sheaf-api", "sheaf-core"]),
+    ("sheaf-files", &["sheaf-api", "sheaf-core"]),
+    ("sheaf-worker", &["sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
+    ("sheaf-telemetry", &["sheaf-core"]),
+    ("sheaf-lambda", &["sheaf-http", "sheaf-aws", "sheaf-telemetry", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
+    ("sheaf-submit", FUNCTION),
+    ("sheaf-dispatch", FUNCTION),
+    ("sheaf-result", FUNCTION),
+    ("sheaf-sweep", FUNCTION),
+    ("sheaf-worker-container", FUNCTION),
+    ("sheaf-local", &["sheaf-worker", "sheaf-files", "sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
+    // AWS only behind a feature.
+    ("sheaf-sdk", &["sheaf-local", "sheaf-aws", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-cli", &["sheaf-sdk", "sheaf-local", "sheaf-http", "sheaf-api", "sheaf-core"]),
     ("sheaf-conformance", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-durability", &["sheaf-local", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
@@ -22,6 +32,20 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("sheaf-examples", &[]),
     ("xtask", &[]),
     ("sheaf-store-comparison", &[]),
+];
+
+/// What each of `functions/` may use: never another of them, nor anything of the embedded grid.
+const FUNCTION: &[&str] = &[
+    "sheaf-lambda",
+    "sheaf-files",
+    "sheaf-worker",
+    "sheaf-http",
+    "sheaf-host",
+    "sheaf-aws",
+    "sheaf-telemetry",
+    "sheaf-protocol",
+    "sheaf-api",
+    "sheaf-core",
 ];
 
 /// What a crate must not reach, even through others, without optional features.
@@ -34,7 +58,15 @@ const NEVER: [(&str, &[&str]); 3] = [
 /// Prefixes of crates that only [`MAY_REACH_CLOUD`] may ever reach.
 const CLOUD: [&str; 2] = ["aws-sdk-", "aws-config"];
 /// `shared/aws`, and who uses it.
-const MAY_REACH_CLOUD: [&str; 1] = ["sheaf-aws"];
+const MAY_REACH_CLOUD: [&str; 7] = [
+    "sheaf-aws",
+    "sheaf-lambda",
+    "sheaf-submit",
+    "sheaf-dispatch",
+    "sheaf-result",
+    "sheaf-sweep",
+    "sheaf-worker-container",
+];
 
 fn metadata() -> Metadata {
     MetadataCommand::new().other_options(vec!["--locked".to_owned()]).exec().expect("cargo metadata answers")

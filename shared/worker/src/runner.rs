@@ -5,14 +5,15 @@ use futures::future::BoxFuture;
 use sheaf_api::run::{Call, Report};
 use sheaf_core::{Digest, FunctionKind, Manifest};
 use sheaf_host::{Handlers, Host, PackageSource};
-use sheaf_protocol::{BlobStore, Runner, functions::package_key};
+use sheaf_protocol::{BlobStore, Ports, Runner, functions::package_key};
 
-use crate::store::LocalStore;
-
+/// A host as what runs calls.
 #[derive(Debug)]
-pub(crate) struct HostRunner {
-    pub(crate) host: Host,
-    pub(crate) handlers: Handlers,
+pub struct HostRunner {
+    /// What runs them.
+    pub host: Host,
+    /// The Rust functions that are linked in.
+    pub handlers: Handlers,
 }
 
 impl Runner for HostRunner {
@@ -33,13 +34,14 @@ impl Runner for HostRunner {
     }
 }
 
-/// Packages out of the store.
-pub(crate) struct StoredPackages(pub(crate) LocalStore);
+/// The packages that a grid keeps.
+#[derive(Debug, Clone)]
+pub struct StoredPackages<P>(pub P);
 
-impl PackageSource for StoredPackages {
+impl<P: Ports> PackageSource for StoredPackages<P> {
     fn fetch(&self, digest: Digest) -> BoxFuture<'_, Result<Bytes, String>> {
         Box::pin(async move {
-            let found = self.0.get(&[package_key(digest)]).await.pop().expect("one answer per key");
+            let found = self.0.blobs().get(&[package_key(digest)]).await.pop().expect("one answer per key");
             found.map_err(|error| error.to_string())?.ok_or_else(|| format!("package {digest} is not here"))
         })
     }
