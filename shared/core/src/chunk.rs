@@ -560,7 +560,9 @@ impl Chunk {
         after.rv += 1;
         let attempt = Attempt { epoch: after.epoch, owner: owner.clone() };
         after.state = ChunkState::Leased(Lease { attempt, since_ms: now_ms, until_ms, marker: None });
-        after.due_ms = due(&self.spec, until_ms.saturating_add(limits::CLOCK_MARGIN_MS));
+        let (lapses_ms, latest_ms) = due_of_lease(until_ms);
+        let due_ms = if (lapses_ms..=latest_ms).contains(&self.due_ms) { self.due_ms } else { lapses_ms };
+        after.due_ms = due(&self.spec, due_ms);
         Ok(after)
     }
 
@@ -683,6 +685,14 @@ impl Chunk {
     pub const fn job(&self) -> JobId {
         self.spec.key.job
     }
+}
+
+/// Between when and when the sweeper should look at a chunk whose lease ends at `until_ms`. A claim leaves a due time that
+/// lies there as it is: an index entry that does not move is not written. It is a net behind the queue, which delivers the
+/// hint of a dead worker's chunk again by itself, so it may be as much later as a hint may be late.
+pub const fn due_of_lease(until_ms: u64) -> (Due, Due) {
+    let lapses_ms = until_ms.saturating_add(limits::CLOCK_MARGIN_MS);
+    (lapses_ms, lapses_ms.saturating_add(limits::HINT_AGE_MS))
 }
 
 fn due(spec: &ChunkSpec, at_ms: u64) -> Due {

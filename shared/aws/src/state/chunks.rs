@@ -1,5 +1,7 @@
 //! Chunks: their writes, reads, and the index of those that are due.
 
+use std::sync::atomic::Ordering;
+
 use futures::{StreamExt, stream};
 use sheaf_core::{Chunk, ChunkEvent, ChunkKey, Due, JobId, limits};
 use sheaf_protocol::{StoreError, Write, WriteError};
@@ -58,7 +60,8 @@ impl AwsState {
 
     async fn apply_one(&self, write: &Write) -> Result<Chunk, WriteError> {
         let Write { key, event } = write;
-        let mut current = match (transition::unseen(*key, event), event) {
+        let claim_moves_due = self.claims_move_due.load(Ordering::Relaxed);
+        let mut current = match (transition::unseen(*key, event, claim_moves_due), event) {
             (Some(update), _) => match self.update(*key, update).await? {
                 Updated::To(chunk) => return Ok(chunk),
                 Updated::Not(current) => current,
@@ -84,6 +87,10 @@ impl AwsState {
                 Some(seen) => transition::seen(seen, event, &after),
             };
             let Some(update) = update else { return Ok(after) };
+            if let (ChunkEvent::Claim { .. }, Some(seen)) = (event, &current) {
+                // Those behind it in the queue are about as old.
+                self.claims_move_due.store(after.due_ms != seen.due_ms, Ordering::Relaxed);
+            }
             match self.update(*key, update).await? {
                 Updated::To(chunk) => return Ok(chunk),
                 Updated::Not(found) => current = found,

@@ -3,7 +3,7 @@
 //! | transition | request | write units, chunk of up to 1 KB | of those, of the index of due chunks |
 //! |---|---|---|---|
 //! | T1 submit | put if absent | 2 | 1 |
-//! | T2 claim | update | 3 | 2: the due time moves |
+//! | T2 claim | update | 1 | none within 25 s of the submission; else 2, as the due time moves |
 //! | T3 take over | update | 3 | 2 |
 //! | T4 heartbeat | update | 1 | |
 //! | T5 segment, T6 mark | update | 1 | |
@@ -11,14 +11,14 @@
 //! | T8 finish, T9 end | update | 2 | 1 |
 //! | T10 touch | update | 3 | 2 |
 //!
-//! Submit, claim and finish are 7 write units a chunk, whether it holds one task or 1,024 (whose marks are 256 bytes); the
+//! Submit, claim and finish are 5 write units a chunk, 7 in a backlog, whether it holds one task or 1,024 (whose marks are 256 bytes); the
 //! summary adds 0.03 for each of the two times the result step hears of it in a batch. T9 by a process that has not seen the
 //! chunk costs a read before. A refused condition costs the write unit that the write would have cost, and brings the chunk
 //! as it is.
 
 mod chunks;
 mod history;
-mod item;
+pub(crate) mod item;
 mod jobs;
 mod merge;
 mod seen;
@@ -31,7 +31,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use aws_config::SdkConfig;
 use sheaf_api::wire::{EventView, JobFilter, WorkerView};
@@ -60,13 +60,15 @@ pub struct AwsState {
     seen: seen::Seen,
     beginnings: sums::Beginnings,
     estimates: things::Estimates,
+    /// Whether the last claim that was stated wrongly had to move the due time: a guess for the next one.
+    claims_move_due: AtomicBool,
 }
 
 impl AwsState {
     /// The state in a table, which must exist. Nothing is called yet.
     pub fn new(config: &SdkConfig, table: &str) -> Self {
-        let (seen, beginnings, estimates) = Default::default();
-        Self { table: table::Table::new(config, table), seen, beginnings, estimates }
+        let (seen, beginnings, estimates, claims_move_due) = Default::default();
+        Self { table: table::Table::new(config, table), seen, beginnings, estimates, claims_move_due }
     }
 }
 

@@ -11,7 +11,7 @@ use sheaf_core::{
     SegmentRef, Tally, limits,
 };
 
-use super::*;
+use super::{update::Update, *};
 use crate::schema;
 
 const TASKS: u32 = 12;
@@ -209,18 +209,27 @@ fn choices_take_every_transition() {
 fn a_claim_is_stated_without_knowing_the_chunk() {
     let spec = &specs(false)[0];
     let claim = ChunkEvent::Claim { owner: owner(0), now_ms: 10, until_ms: 20 };
-    let update = transition::unseen(spec.key, &claim).expect("a claim needs no read");
+    let stated = |moves_due| transition::unseen(spec.key, &claim, moves_due).expect("a claim needs no read");
+    let expressions =
+        |update: &Update| (update.expression().expect("a change"), update.condition().expect("a condition"));
+    let (set, condition) = expressions(&stated(false));
     assert_eq!(
-        update.expression().expect("it changes something"),
-        "SET #st = :v0, #ow = :v1, #no = :v2, #si = :v3, #lu = :v4, #dr = :v5 REMOVE #nb ADD #ep :v6, #rv :v7"
+        set, "SET #st = :v2, #ow = :v3, #no = :v4, #si = :v5, #lu = :v6 REMOVE #nb ADD #ep :v7, #rv :v8",
+        "the due time stays, and with it its index entry"
     );
     assert_eq!(
-        update.condition().expect("it is conditional"),
-        "#st = :v8 AND #nb <= :v9 AND (attribute_not_exists(#dl) OR #dl >= :v10)"
+        condition,
+        "#dr >= :v0 AND #dr <= :v1 AND #st = :v9 AND #nb <= :v10 AND (attribute_not_exists(#dl) OR #dl >= :v11)"
     );
-    let (names, values) = update.into_placeholders();
-    assert_eq!(names["#dl"], "dl");
-    assert_eq!(values[":v10"], item::number(20 + limits::CLOCK_MARGIN_MS));
+    let (set, condition) = expressions(&stated(true));
+    assert!(set.starts_with("SET #dr = :v0, #st"), "{set}");
+    assert!(condition.starts_with("(#dr < :v1 OR #dr > :v2) AND #st"), "{condition}");
+    for (moves_due, deadline_ms) in [(false, limits::HINT_AGE_MS), (true, 0)] {
+        let (names, values) = stated(moves_due).into_placeholders();
+        assert_eq!(names["#dl"], "dl");
+        let last = format!(":v{}", values.len() - 1);
+        assert_eq!(values[&last], item::number(20 + limits::CLOCK_MARGIN_MS + deadline_ms));
+    }
 }
 
 #[test]

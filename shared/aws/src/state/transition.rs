@@ -5,7 +5,7 @@
 //! changed since. `rv` grows with every write but heartbeats and touches, so that equal `rv` means an equal chunk but for the
 //! end of its lease and its due time; those two have conditions of their own where a transition depends on them.
 
-use sheaf_core::{Attempt, Chunk, ChunkEvent, ChunkKey, Due, Owner, limits};
+use sheaf_core::{Attempt, Chunk, ChunkEvent, ChunkKey, Due, Owner, due_of_lease};
 
 use super::{
     item::{self, LEASED, QUEUED, number, text},
@@ -15,11 +15,12 @@ use crate::schema::{self, DUE, chunk as at};
 
 /// The update for an event that can be stated without having seen the chunk.
 ///
-/// A refused one may still be possible: a claim so close to the deadline that its due time would be the deadline, or a
-/// heartbeat that would shorten the lease and so changes nothing.
-pub(crate) fn unseen(key: ChunkKey, event: &ChunkEvent) -> Option<Update> {
+/// A refused one may still be possible: a claim so close to the deadline that its due time would be the deadline, one that has
+/// to move the due time where it was thought not to or the other way round (`claim_moves_due`), or a heartbeat that would
+/// shorten the lease and so changes nothing.
+pub(crate) fn unseen(key: ChunkKey, event: &ChunkEvent, claim_moves_due: bool) -> Option<Update> {
     match event {
-        ChunkEvent::Claim { owner, now_ms, until_ms } => Some(claim(key, owner, *now_ms, *until_ms)),
+        ChunkEvent::Claim { owner, now_ms, until_ms } => Some(claim(key, owner, *now_ms, *until_ms, claim_moves_due)),
         ChunkEvent::Heartbeat { attempt, until_ms } => {
             let mut update = Update::default();
             update.set(at::UNTIL, number(until_ms));
@@ -45,16 +46,22 @@ pub(crate) fn unseen(key: ChunkKey, event: &ChunkEvent) -> Option<Update> {
     }
 }
 
-fn claim(key: ChunkKey, owner: &Owner, now_ms: u64, until_ms: u64) -> Update {
-    let due_ms = until_ms.saturating_add(limits::CLOCK_MARGIN_MS);
+fn claim(key: ChunkKey, owner: &Owner, now_ms: u64, until_ms: u64, moves_due: bool) -> Update {
+    let (lapses_ms, latest_ms) = due_of_lease(until_ms);
+    let row = |due_ms: Due| item::binary(schema::due_row(due_ms, key));
     let mut update = Update::default();
+    if moves_due {
+        update.set(DUE.sort, row(lapses_ms)).only_if_outside(DUE.sort, row(lapses_ms), row(latest_ms));
+    } else {
+        update.only_if(DUE.sort, ">=", row(lapses_ms)).only_if(DUE.sort, "<=", row(latest_ms));
+    }
+    let due_ms = if moves_due { lapses_ms } else { latest_ms };
     update
         .set(at::STATE, text(LEASED))
         .set(at::WORKER, text(owner.worker.as_str()))
         .set(at::NONCE, number(owner.nonce))
         .set(at::SINCE, number(now_ms))
         .set(at::UNTIL, number(until_ms))
-        .set(DUE.sort, item::binary(schema::due_row(due_ms, key)))
         .remove(at::NOT_BEFORE)
         .add(at::EPOCH, number(1))
         .add(at::REVISION, number(1))
@@ -79,7 +86,7 @@ pub(crate) fn seen(seen: &Chunk, event: &ChunkEvent, after: &Chunk) -> Option<Up
     let (old, new) = (item::attributes(seen), item::attributes(after));
     let mut update = Update::default();
     for (name, value) in &new {
-        // A release and a claim set the due time, whatever the sweeper has made of it meanwhile.
+        // A release sets the due time, whatever the sweeper has made of it meanwhile.
         if old.get(name) != Some(value) || (*name == DUE.sort && sets_due(event)) {
             update.set(name, value.clone());
         }
@@ -106,9 +113,14 @@ pub(crate) fn seen(seen: &Chunk, event: &ChunkEvent, after: &Chunk) -> Option<Up
     match event {
         ChunkEvent::TakeOver { seen_until_ms, .. } => {
             update.only_if(at::UNTIL, "=", number(seen_until_ms));
+            update.only_if(DUE.sort, "=", item::binary(schema::due_row(seen.due_ms, seen.spec.key)));
         }
         ChunkEvent::Touch { seen_due_ms, .. } => {
             update.only_if(DUE.sort, "=", item::binary(schema::due_row(*seen_due_ms, seen.spec.key)));
+        }
+        // Whether it moves the due time depends on that.
+        ChunkEvent::Claim { .. } => {
+            update.only_if(DUE.sort, "=", item::binary(schema::due_row(seen.due_ms, seen.spec.key)));
         }
         // A lease never shrinks. Where the update leaves its end alone, it lies behind the wanted one already.
         ChunkEvent::Heartbeat { until_ms, .. } | ChunkEvent::Segment { until_ms, .. }
@@ -119,7 +131,6 @@ pub(crate) fn seen(seen: &Chunk, event: &ChunkEvent, after: &Chunk) -> Option<Up
         ChunkEvent::Heartbeat { .. }
         | ChunkEvent::Segment { .. }
         | ChunkEvent::Submit { .. }
-        | ChunkEvent::Claim { .. }
         | ChunkEvent::Mark { .. }
         | ChunkEvent::Release { .. }
         | ChunkEvent::Finish { .. }
@@ -130,12 +141,10 @@ pub(crate) fn seen(seen: &Chunk, event: &ChunkEvent, after: &Chunk) -> Option<Up
 
 const fn sets_due(event: &ChunkEvent) -> bool {
     match event {
-        ChunkEvent::Submit { .. }
-        | ChunkEvent::Claim { .. }
+        ChunkEvent::Submit { .. } | ChunkEvent::Release { .. } | ChunkEvent::Touch { .. } => true,
+        ChunkEvent::Claim { .. }
         | ChunkEvent::TakeOver { .. }
-        | ChunkEvent::Release { .. }
-        | ChunkEvent::Touch { .. } => true,
-        ChunkEvent::Heartbeat { .. }
+        | ChunkEvent::Heartbeat { .. }
         | ChunkEvent::Segment { .. }
         | ChunkEvent::Mark { .. }
         | ChunkEvent::Finish { .. }

@@ -66,6 +66,14 @@ impl Update {
         self
     }
 
+    /// Only if an attribute is less than one value or greater than another.
+    pub(crate) fn only_if_outside(&mut self, name: &str, from: AttributeValue, to: AttributeValue) -> &mut Self {
+        let name = self.name(name);
+        let [from, to] = [from, to].map(|value| self.value(value));
+        self.conditions.push(format!("({name} < {from} OR {name} > {to})"));
+        self
+    }
+
     /// Only if an attribute is one of two values.
     pub(crate) fn only_if_one_of(&mut self, name: &str, values: [AttributeValue; 2]) -> &mut Self {
         let name = self.name(name);

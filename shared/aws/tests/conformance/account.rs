@@ -10,11 +10,9 @@
 //! no finding.
 
 use aws_config::{BehaviorVersion, SdkConfig};
-use sheaf_aws::{AwsPorts, Settings, schema};
+use sheaf_aws::{AwsPorts, Settings, loopback, schema};
 use sheaf_core::Priority;
 use sheaf_protocol::{BlobStore, Ports};
-
-use crate::servers;
 
 async fn fresh() -> Result<(AwsPorts, Cleanup), &'static str> {
     if std::env::var_os("SHEAF_TEST_AWS").is_none_or(|value| value != "1") {
@@ -24,9 +22,9 @@ async fn fresh() -> Result<(AwsPorts, Cleanup), &'static str> {
     let provider = config.credentials_provider().ok_or("checks on a real AWS account: no credentials")?;
     let found = aws_sdk_dynamodb::config::ProvideCredentials::provide_credentials(&provider).await;
     found.map_err(|_| "checks on a real AWS account: no credentials")?;
-    let settings = servers::settings(&format!("sheaf-test-{}", servers::account()));
+    let settings = loopback::settings(&format!("sheaf-test-{}", loopback::account()));
     let cleanup = Cleanup { config: config.clone(), settings: settings.clone() };
-    Ok((servers::ports(&config, &settings).await, cleanup))
+    Ok((loopback::ports(&config, &settings).await, cleanup))
 }
 
 /// Deletes what a check has made.
@@ -74,5 +72,5 @@ async fn clean(config: &SdkConfig, settings: &Settings) {
 
 checks_on_aws!(match super::fresh().await {
     Ok(fresh) => fresh,
-    Err(reason) => return crate::servers::skipped(reason),
+    Err(reason) => return sheaf_aws::loopback::skipped(reason),
 });

@@ -17,33 +17,29 @@ macro_rules! checks_on_aws {
 
         #[test]
         fn tenants_take_turns() {
-            crate::servers::skipped("queue::tenants_take_turns: SQS is fair in its own way, ministack is not");
+            sheaf_aws::loopback::skipped("queue::tenants_take_turns: SQS is fair in its own way, ministack is not");
         }
     };
 }
 
 mod account;
-mod servers;
 mod steps;
 
 use std::future::pending;
 
-use sheaf_aws::AwsPorts;
+use sheaf_aws::{AwsPorts, loopback};
 
 /// DynamoDB, SQS and S3 of ministack.
 mod ministack {
     use super::*;
 
     async fn fresh() -> Result<AwsPorts, &'static str> {
-        let endpoint = servers::aws_on_loopback()?;
-        let account = servers::account();
-        let config = servers::config(endpoint, &account).await;
-        Ok(servers::ports(&config, &servers::settings(&format!("s{account}"))).await)
+        loopback::fresh().await
     }
 
     checks_on_aws!(match super::fresh().await {
         Ok(ports) => (ports, ()),
-        Err(reason) => return crate::servers::skipped(reason),
+        Err(reason) => return sheaf_aws::loopback::skipped(reason),
     });
 }
 
@@ -56,8 +52,8 @@ mod dynoxide {
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
         let table = ::dynoxide::Database::memory().expect("a database");
         tokio::spawn(::dynoxide::server::serve_with_shutdown(listener, table, pending()));
-        let config = servers::config(&endpoint, "test").await;
-        let settings = servers::settings("sheaf");
+        let config = loopback::config(&endpoint, "test").await;
+        let settings = loopback::settings("sheaf");
         sheaf_aws::schema::create_table(&config, &settings.table).await.expect("a table");
         AwsPorts::over(&config, &settings)
     }

@@ -13,7 +13,7 @@ use sheaf_api::{
     run::{Call, Report},
     wire::{ChunkAnswer, CreateJob, GridView, JobFilter, PutFunction, ReadResults, SubmitChunk},
 };
-use sheaf_aws::{AwsBlobs, AwsPorts, AwsQueue, AwsState};
+use sheaf_aws::{AwsBlobs, AwsPorts, AwsQueue, AwsState, loopback};
 use sheaf_core::{ChunkKey, FunctionKind, JobId, Lane, Manifest, Seal, TenantId};
 use sheaf_protocol::{
     ChunkQueue, Drain, Ports, Runner, Service, StateStore, Worker, WorkerOptions, summarise, sweep, work::Worked,
@@ -22,8 +22,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-
-use crate::servers;
 
 /// Answers every task with its own payload.
 struct Echo;
@@ -75,9 +73,7 @@ async fn told(ports: &AwsPorts, id: JobId, chunks: u32) {
 }
 
 async fn fresh() -> Result<AwsPorts, &'static str> {
-    let account = servers::account();
-    let config = servers::config(servers::aws_on_loopback()?, &account).await;
-    Ok(servers::ports(&config, &servers::settings(&format!("s{account}"))).await)
+    loopback::fresh().await
 }
 
 /// A way to a server on which every seventh answer or so gets lost, after the server has done what it was asked.
@@ -117,22 +113,22 @@ async fn pass(client: TcpStream, server: TcpStream, lost: Arc<AtomicU32>) {
 async fn a_job_goes_through_all_steps() {
     match fresh().await {
         Ok(ports) => run_a_job(ports).await,
-        Err(reason) => servers::skipped(reason),
+        Err(reason) => loopback::skipped(reason),
     }
 }
 
 /// A write whose answer is lost is recognised as one's own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_change_nothing() {
-    let endpoint = match servers::aws_on_loopback() {
+    let endpoint = match loopback::aws_on_loopback() {
         Ok(endpoint) => endpoint,
-        Err(reason) => return servers::skipped(reason),
+        Err(reason) => return loopback::skipped(reason),
     };
-    let account = servers::account();
-    let (config, settings) = (servers::config(endpoint, &account).await, servers::settings(&format!("s{account}")));
-    servers::ports(&config, &settings).await;
+    let account = loopback::account();
+    let (config, settings) = (loopback::config(endpoint, &account).await, loopback::settings(&format!("s{account}")));
+    loopback::ports(&config, &settings).await;
     let (endpoint, lost) = lossy(endpoint).await;
-    let state = AwsState::new(&servers::config(&endpoint, &account).await, &settings.table);
+    let state = AwsState::new(&loopback::config(&endpoint, &account).await, &settings.table);
     let (blobs, queue) = (AwsBlobs::new(&config, &settings.bucket), AwsQueue::new(&config, &settings.queues));
     run_a_job(AwsPorts::new(state, blobs, queue)).await;
     assert!(lost.load(Ordering::Relaxed) > 20, "{lost:?} answers were lost");
@@ -202,7 +198,7 @@ async fn a_cancelled_job_ends_all_of_its_chunks() {
     const CHUNKS: u32 = 20;
     let ports = match fresh().await {
         Ok(ports) => ports,
-        Err(reason) => return servers::skipped(reason),
+        Err(reason) => return loopback::skipped(reason),
     };
     let (service, id) = (service(&ports), JobId::from_uuid(uuid::Uuid::now_v7()));
     submitted(&service, id, CHUNKS, 3).await;

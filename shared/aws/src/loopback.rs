@@ -1,4 +1,5 @@
-//! Something to call: an AWS on loopback, a DynamoDB in this process, or a real account.
+//! For tests, behind the feature `loopback`: an AWS to call on this machine, and the things a grid needs in it. Being here, it
+//! keeps the tests of the Lambdas, the container and the client from naming the SDK.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -10,22 +11,23 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
-use sheaf_aws::{AwsPorts, Settings, schema};
+
+use crate::{AwsPorts, Settings, schema};
 
 /// Says loudly that a test cannot run here; it then counts as skipped.
-pub(crate) fn skipped(reason: &str) {
+pub fn skipped(reason: &str) {
     use std::io::Write;
     // Past the capture of test output, and in one piece: other tests write there too.
     let _ = std::io::stderr().write_all(format!("\nSKIPPED: {reason}\n").as_bytes());
 }
 
 /// Where things of a run are, whatever the server.
-pub(crate) fn settings(run: &str) -> Settings {
+pub fn settings(run: &str) -> Settings {
     Settings { table: format!("{run}-table"), bucket: format!("{run}-bucket"), queues: run.to_owned() }
 }
 
 /// A configuration for a server on loopback. Each account is an AWS of its own.
-pub(crate) async fn config(endpoint: &str, account: &str) -> SdkConfig {
+pub async fn config(endpoint: &str, account: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
         .credentials_provider(Credentials::new(account, "none", None, None, "test"))
@@ -35,12 +37,41 @@ pub(crate) async fn config(endpoint: &str, account: &str) -> SdkConfig {
 }
 
 /// A name that no other test has, made of 12 digits.
-pub(crate) fn account() -> String {
+pub fn account() -> String {
     format!("{:012}", 100_000_000_000 + rand::random::<u64>() % 900_000_000_000)
 }
 
+/// Ports in an account of their own, with table, bucket and queues; or why there can be none.
+pub async fn fresh() -> Result<AwsPorts, &'static str> {
+    let (config, settings) = fresh_account().await?;
+    Ok(ports(&config, &settings).await)
+}
+
+/// An account of its own, in which there is nothing yet, and where a grid's things would be in it; or why there can be none.
+pub async fn fresh_account() -> Result<(SdkConfig, Settings), &'static str> {
+    let (endpoint, account) = (aws_on_loopback()?, account());
+    Ok((config(endpoint, &account).await, settings(&format!("s{account}"))))
+}
+
+/// The variables that make a program of this workspace use the things of `settings` in an account on loopback.
+pub fn environment(endpoint: &str, account: &str, settings: &Settings) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", account.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "none".to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("SHEAF_TABLE", settings.table.clone()),
+        ("SHEAF_BUCKET", settings.bucket.clone()),
+        ("SHEAF_QUEUES", settings.queues.clone()),
+    ]
+}
+
 /// Makes table, bucket and queues, and waits until they can be used.
-pub(crate) async fn ports(config: &SdkConfig, settings: &Settings) -> AwsPorts {
+///
+/// # Panics
+/// When they cannot be made.
+pub async fn ports(config: &SdkConfig, settings: &Settings) -> AwsPorts {
     schema::create_table(config, &settings.table).await.expect("a table");
     schema::create_queues(config, &settings.queues).await.expect("queues");
     let path_style = config.endpoint_url().is_some();
@@ -57,7 +88,10 @@ pub(crate) async fn ports(config: &SdkConfig, settings: &Settings) -> AwsPorts {
 }
 
 /// Waits until a table is active.
-pub(crate) async fn wait_for_table(config: &SdkConfig, table: &str) {
+///
+/// # Panics
+/// When it does not become so.
+pub async fn wait_for_table(config: &SdkConfig, table: &str) {
     let client = aws_sdk_dynamodb::Client::new(config);
     for _ in 0..600 {
         let found = client.describe_table().table_name(table).send().await.expect("a description");
@@ -83,7 +117,7 @@ struct Server {
 }
 
 /// The endpoint of one ministack for this process, or why there is none.
-pub(crate) fn aws_on_loopback() -> Result<&'static str, &'static str> {
+pub fn aws_on_loopback() -> Result<&'static str, &'static str> {
     static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
         let program = ministack().ok_or("ministack is not installed: cargo xtask setup")?;
