@@ -1,13 +1,6 @@
 //! A whole grid in one process.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sheaf_api::{
@@ -22,8 +15,7 @@ use sheaf_host::{Handlers, Host, HostOptions};
 use sheaf_protocol::{
     ChunkQueue, Clock, Drain, Hint, Ports, Service, StateStore, Worker, WorkerOptions, cancel, summarise, sweep,
 };
-use sheaf_worker::{HostRunner, StoredPackages};
-use tokio::sync::Notify;
+use sheaf_worker::{Crew, CrewOptions, HostRunner, StoredPackages};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -40,7 +32,7 @@ const RECEIVE_MS: u64 = 1_000;
 /// Chunks held at once while chunks are short, so that reading, running and committing overlap.
 const SHORT_CHUNKS_MAX: usize = 32;
 /// A chunk is short if it takes less.
-const SHORT_US: u64 = 50_000;
+const SHORT: Duration = Duration::from_millis(50);
 /// Feed rows taken in at once.
 const FEED_ROWS: usize = 64;
 /// How often estimates are kept, the queue refilled and the worker shown.
@@ -82,19 +74,13 @@ struct Inner {
     service: Service<LocalPorts>,
     host: Host,
     handlers: Handlers,
-    worker: Worker<LocalPorts, HostRunner>,
+    crew: Arc<Crew<LocalPorts, HostRunner>>,
     options: GridOptions,
     drain: Arc<Drain>,
-    /// Stops the receiving loop, and then the others.
-    receiving: CancellationToken,
-    stop: CancellationToken,
+    /// The receiving loop, and the others, with what stops them.
     receivers: TaskTracker,
     loops: TaskTracker,
-    chunks: TaskTracker,
-    chunk_done: Notify,
-    /// Chunks held now, and how long one takes on average, in µs.
-    held: AtomicUsize,
-    chunk_us: AtomicU64,
+    stop: CancellationToken,
     started_at_ms: u64,
     /// Scratch of a grid in memory, removed with it.
     _scratch: Option<Scratch>,
@@ -135,6 +121,14 @@ impl Grid {
         let drain = Arc::new(Drain::default());
         let worker_options = WorkerOptions { heartbeat_ms: HEARTBEAT_MS, ..WorkerOptions::new(worker_id) };
         let runner = Arc::new(HostRunner { host: host.clone(), handlers: handlers.clone() });
+        let worker = Worker::new(ports.clone(), runner, worker_options, drain.clone());
+        let crew_options = CrewOptions {
+            lanes: vec![Lane::Lambda],
+            held_max: options.slots + 1,
+            held_short_max: SHORT_CHUNKS_MAX.max(2 * options.slots),
+            short: SHORT,
+            wait_ms: RECEIVE_MS,
+        };
         let view = GridView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             backend: if directory.is_some() { "disk" } else { "memory" }.to_owned(),
@@ -143,20 +137,15 @@ impl Grid {
             durable: options.durable && directory.is_some(),
         };
         let inner = Arc::new(Inner {
-            worker: Worker::new(ports.clone(), runner, worker_options, drain.clone()),
+            crew: Arc::new(Crew::new(ports.clone(), worker, drain.clone(), crew_options)),
             service: Service::new(ports, TenantId::default(), view),
             host,
             handlers,
             options,
             drain,
-            receiving: CancellationToken::new(),
-            stop: CancellationToken::new(),
             receivers: TaskTracker::new(),
             loops: TaskTracker::new(),
-            chunks: TaskTracker::new(),
-            chunk_done: Notify::new(),
-            held: AtomicUsize::new(0),
-            chunk_us: AtomicU64::new(SHORT_US),
+            stop: CancellationToken::new(),
             started_at_ms: SystemClock.now_ms(),
             _scratch: directory.is_none().then(|| Scratch(scratch)),
             _directory: directory,
@@ -203,11 +192,10 @@ impl Grid {
         if inner.drain.until_ms().is_none() {
             inner.drain.start(until_ms, ReleaseReason::Drain);
         }
-        inner.receiving.cancel();
+        inner.crew.stop();
         inner.receivers.close();
         inner.receivers.wait().await;
-        inner.chunks.close();
-        inner.chunks.wait().await;
+        inner.crew.ended().await;
         inner.stop.cancel();
         inner.loops.close();
         inner.loops.wait().await;
@@ -237,40 +225,17 @@ impl Inner {
         self.loops.spawn(until(self.stop.clone(), inner().sweep()));
         self.loops.spawn(until(self.stop.clone(), inner().forget()));
         if self.options.slots > 0 {
-            self.receivers.spawn(until(self.receiving.clone(), inner().receive()));
+            self.receivers.spawn(inner().receive());
         }
     }
 
-    /// Receives hints and works them off, as many at once as suits the length of chunks.
     async fn receive(self: Arc<Self>) {
-        while self.drain.until_ms().is_none() {
-            let slots = self.options.slots;
-            let short = self.chunk_us.load(Ordering::Relaxed) < SHORT_US;
-            let most = if short { SHORT_CHUNKS_MAX.max(2 * slots) } else { slots + 1 };
-            let room = most.saturating_sub(self.held.load(Ordering::Relaxed));
-            if room == 0 {
-                let _ = tokio::time::timeout(Duration::from_millis(RECEIVE_MS), self.chunk_done.notified()).await;
-                continue;
-            }
-            if self.queue().wants_refill() {
-                self.refill().await;
-            }
-            let received = self.queue().receive(&[Lane::Lambda], room.min(limits::QUEUE_BATCH_MAX), RECEIVE_MS).await;
-            for delivery in received.unwrap_or_default() {
-                self.held.fetch_add(1, Ordering::Relaxed);
-                let inner = self.clone();
-                self.chunks.spawn(async move {
-                    let started = Instant::now();
-                    let worked = inner.worker.work(delivery).await;
-                    if matches!(worked, sheaf_protocol::work::Worked::Finished { .. }) {
-                        let us = started.elapsed().as_micros() as u64;
-                        let before = inner.chunk_us.load(Ordering::Relaxed);
-                        inner.chunk_us.store(before - before / 8 + us / 8, Ordering::Relaxed);
-                    }
-                    inner.held.fetch_sub(1, Ordering::Relaxed);
-                    inner.chunk_done.notify_one();
-                });
-            }
+        self.crew.receive(|| self.refill_if_asked()).await;
+    }
+
+    async fn refill_if_asked(&self) {
+        if self.queue().wants_refill() {
+            self.refill().await;
         }
     }
 
@@ -288,7 +253,7 @@ impl Inner {
             after = Some(*last);
             let keys: Vec<_> = due.iter().map(|(_, key)| *key).collect();
             let Ok(chunks) = self.ports().state().chunks(&keys).await else { return };
-            let held = self.worker.holding();
+            let held = self.crew.worker().holding();
             let hints =
                 chunks.into_iter().flatten().filter(|chunk| !chunk.is_final() && !held.contains(&chunk.spec.key));
             let hints = hints.map(|chunk| Hint {
@@ -341,15 +306,15 @@ impl Inner {
             self.ports()
                 .state()
                 .put_worker(WorkerView {
-                    id: self.worker.id().clone(),
+                    id: self.crew.worker().id().clone(),
                     host: host.clone(),
                     lanes: vec![Lane::Lambda, Lane::Spot, Lane::OnDemand],
                     slots: self.options.slots as u32,
-                    holding: self.worker.holding(),
+                    holding: self.crew.worker().holding(),
                     draining: self.drain.until_ms().is_some(),
                     started_at_ms: self.started_at_ms,
                     seen_at_ms: SystemClock.now_ms(),
-                    tasks_ended: self.worker.tasks_ended(),
+                    tasks_ended: self.crew.worker().tasks_ended(),
                 })
                 .await;
             self.ports().store().keep_estimates().await;

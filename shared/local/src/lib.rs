@@ -6,7 +6,6 @@
 
 mod directory;
 mod engine;
-pub mod files;
 mod grid;
 pub mod inbox;
 mod keys;
@@ -15,6 +14,9 @@ mod queue;
 mod store;
 mod summaries;
 mod writer;
+
+/// Running files of commands.
+pub use sheaf_files as files;
 
 pub use directory::{Address, OpenError};
 pub use grid::{Grid, GridOptions};

@@ -18,7 +18,7 @@ use sheaf_api::{Api, wire::JobFilter};
 use sheaf_core::{JobId, JobState, limits};
 use sheaf_local::{
     Grid, Handler,
-    files::{self, FileError, FileOptions, FileReport, FileSource},
+    files::{self, FileError, FileOptions, FileReport, FileSource, Resume, Submission, Submitted},
 };
 
 /// A sink whose contents can be looked at.
@@ -322,5 +322,136 @@ async fn a_file_that_is_written_to_while_it_runs_is_given_up() {
     let view = grid.progress(job, None, 0).await.unwrap();
     assert!(view.job.state.is_cancelled(), "{:?}", view.job.state);
     assert!(!matches!(view.job.state, JobState::Done { .. }));
+    grid.shutdown().await;
+}
+
+/// Submits a file in many calls, each of which stops as soon as it may, and gives how many there were.
+async fn submit_in_pieces(grid: &Grid, source: &FileSource, checked: files::Checked) -> (Submitted, usize) {
+    let mut resume = Resume { chunk: 0, checked: Some(checked) };
+    for calls in 1.. {
+        let stop = std::future::ready(());
+        match files::submit_file(grid, source, &FileOptions::default(), &resume, stop).await.unwrap() {
+            Submission::Complete(submitted) => return (submitted, calls),
+            Submission::Paused(next) => {
+                assert!(next.chunk > resume.chunk, "{next:?} after {resume:?}");
+                // As it travels between two processes.
+                resume = serde_json::from_str(&serde_json::to_string(&next).unwrap()).unwrap();
+            }
+        }
+    }
+    unreachable!()
+}
+
+async fn collect(grid: &Grid, source: &FileSource) -> Result<(String, FileReport), FileError> {
+    let (out, report) = files::collect_file(grid, source, &FileOptions::default(), None, Vec::new()).await?;
+    Ok((String::from_utf8(out).unwrap(), report))
+}
+
+async fn over(grid: &Grid, job: JobId) {
+    let mut seen = None;
+    loop {
+        let view = grid.progress(job, seen, 1_000).await.unwrap();
+        if view.job.state.ended_at_ms().is_some() {
+            return;
+        }
+        seen = Some(view.summary.chunks_ended);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn submitting_and_collecting_apart_is_the_same() {
+    let ran = Ran::default();
+    let grid = open(None, &ran).await;
+    let mut file = commands(90, "note");
+    file.insert_str(1, r#""x":{"type":"unknown"},"y":{"type":"fail"},"z":{"type":"other"},"#);
+    let (whole, report) = run(&grid, "a.json", &file).await.unwrap();
+    let sealed = grid.progress(report.job.unwrap(), None, 0).await.unwrap().job.state.seal();
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.json");
+    std::fs::write(&path, &file).unwrap();
+    let at_once = FileSource::open(&path, job_id()).unwrap();
+    let (default, never) = (FileOptions::default(), std::future::pending());
+    let submitted = files::submit_file(&grid, &at_once, &default, &Resume::default(), never).await.unwrap();
+    let Submission::Complete(Submitted { job: Some(job), checked }) = submitted else { panic!("{submitted:?}") };
+    assert_eq!((checked.commands, checked.functions.len()), (93, 4));
+    over(&grid, job).await;
+    let (text, collected) = collect(&grid, &at_once).await.unwrap();
+    assert_eq!(sorted(&text), sorted(&whole));
+    assert_eq!((collected.commands, collected.not_handled, collected.totals.failed), (93, 2, 1));
+
+    let in_pieces = FileSource::open(&path, job_id()).unwrap();
+    let (submitted, calls) = submit_in_pieces(&grid, &in_pieces, checked).await;
+    assert!(calls > 3, "{calls} calls");
+    let job = submitted.job.unwrap();
+    over(&grid, job).await;
+    assert_eq!(grid.progress(job, None, 0).await.unwrap().job.state.seal(), sealed);
+    assert_eq!(sorted(&collect(&grid, &in_pieces).await.unwrap().0), sorted(&whole));
+    // Once more: everything is there already.
+    assert_eq!(submit_in_pieces(&grid, &in_pieces, submitted.checked).await.1, 1);
+    let runs = counts(&ran);
+    assert!(runs.len() == 90 && runs.values().all(|count| *count == 3), "{runs:?}");
+    check_world(&grid);
+    grid.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_read_for_its_results_only_if_it_has_to_be() {
+    let ran = Ran::default();
+    let grid = open(None, &ran).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.json");
+    for (file, needed) in [(commands(9, "note"), false), (commands(9, "unknown"), true)] {
+        std::fs::write(&path, file).unwrap();
+        let source = FileSource::open(&path, job_id()).unwrap();
+        let (default, never) = (FileOptions::default(), std::future::pending());
+        let submitted = files::submit_file(&grid, &source, &default, &Resume::default(), never).await.unwrap();
+        let Submission::Complete(submitted) = submitted else { panic!("{submitted:?}") };
+        assert_eq!(submitted.job.is_none(), needed);
+        if let Some(job) = submitted.job {
+            over(&grid, job).await;
+        }
+        std::fs::write(&path, "").unwrap();
+        let collected = collect(&grid, &source).await;
+        assert_eq!(collected.is_err(), needed, "{collected:?}");
+    }
+    grid.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collecting_waits_for_nobody_and_tells_of_a_cancelled_job() {
+    let ran = Ran::default();
+    let grid = open(None, &ran).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.json");
+    let mut file = commands(200, "slow");
+    file.insert_str(1, r#""x":{"type":"unknown"},"#);
+    std::fs::write(&path, file).unwrap();
+    let source = FileSource::open(&path, job_id()).unwrap();
+    let (default, stop) = (FileOptions::default(), std::future::ready(()));
+    let error = files::submit_file(&grid, &source, &default, &Resume::default(), stop).await.unwrap_err();
+    assert!(matches!(error, FileError::TooLong) && error.is_final() && error.is_of_the_file(), "{error}");
+    assert_eq!(jobs(&grid).await, 0);
+
+    // A bit of it, by whoever knows that the file is good.
+    let checked = files::Checked { commands: 201, functions: vec!["unknown".into(), "slow".into()], bytes: 0 };
+    let bytes = std::fs::metadata(&path).unwrap().len();
+    let resume = Resume { chunk: 0, checked: Some(files::Checked { bytes, ..checked }) };
+    let submitted = files::submit_file(&grid, &source, &default, &resume, std::future::ready(())).await.unwrap();
+    let Submission::Paused(resume) = submitted else { panic!("{submitted:?}") };
+    let error = collect(&grid, &source).await.unwrap_err();
+    assert!(matches!(error, FileError::NotOver { .. }) && !error.is_final(), "{error}");
+
+    let jobs = grid.jobs(JobFilter::default()).await.unwrap().rows;
+    let job = jobs[0].job.id;
+    grid.cancel(job).await.unwrap();
+    over(&grid, job).await;
+    let submitted = files::submit_file(&grid, &source, &default, &resume, std::future::pending()).await.unwrap();
+    assert!(matches!(submitted, Submission::Complete(_)), "{submitted:?}");
+    let (text, report) = collect(&grid, &source).await.unwrap();
+    assert_eq!((text.lines().count(), report.commands, report.not_handled), (201, 201, 1));
+    assert_eq!(report.totals.cancelled + report.totals.succeeded, 200);
+    assert!(report.totals.cancelled > 100);
+    check_world(&grid);
     grid.shutdown().await;
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use sheaf_api::intake::ErrorReport;
 use sheaf_core::JobId;
 
-use crate::files::{FileProgress, FileReport};
+use sheaf_files::{FileProgress, FileReport};
 
 /// What happened to a dropped file. `file` is its name in the folder.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! What lies in the watched folder, and what of it counts.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs::{File, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -10,6 +10,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 use sheaf_core::JobId;
+use sheaf_files::is_ignored;
 
 /// What tells one version of a file from another: a file with the same stamp is taken for the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +63,7 @@ pub(super) fn look(folder: &Path) -> io::Result<Vec<Found>> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if is_ignored(&name) {
+        if is_ignored(&name.to_string_lossy()) {
             continue;
         }
         // It may be gone by now.
@@ -74,14 +75,6 @@ pub(super) fn look(folder: &Path) -> io::Result<Vec<Found>> {
     }
     found.sort_by(|a, b| (a.stamp, &a.name).cmp(&(b.stamp, &b.name)));
     Ok(found)
-}
-
-/// Names under which programs write what is to be renamed when it is whole, and files of editors.
-const UNFINISHED: [&str; 7] = [".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~"];
-
-fn is_ignored(name: &OsStr) -> bool {
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    name.starts_with('.') || UNFINISHED.iter().any(|ending| name.ends_with(ending))
 }
 
 /// What became of a file since it was found.
@@ -160,16 +153,6 @@ pub(super) fn move_to(path: &Path, stamp: &Stamp, folder: &Path) -> io::Result<M
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unfinished_names_are_left_alone() {
-        for name in [".a.json", "a.json.tmp", "a.PART", "a.json~", ".sheaf-x.part", "b.crdownload"] {
-            assert!(is_ignored(OsStr::new(name)), "{name}");
-        }
-        for name in ["a.json", "a.tmp.json", "part", "a.txt"] {
-            assert!(!is_ignored(OsStr::new(name)), "{name}");
-        }
-    }
 
     #[test]
     fn a_file_is_moved_once_and_never_over_another() -> io::Result<()> {

@@ -58,7 +58,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use event::InboxEvent;
 
-use crate::files::FileOptions;
+use sheaf_files::FileOptions;
 use take::{Desk, Folders, Outcome};
 use waiting::{Candidate, Verdict, Waiting};
 

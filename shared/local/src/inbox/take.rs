@@ -18,7 +18,7 @@ use super::{
     names::{self, Name, Names},
     waiting::{Candidate, Verdict},
 };
-use crate::files::{self, FileError, FileOptions, FileSource, PartFile, sync_folder_of};
+use sheaf_files::{self as files, FileError, FileOptions, FileSource, PartFile, sync_folder_of};
 
 /// Where files are, and where they go.
 #[derive(Debug, Clone)]

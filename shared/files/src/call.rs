@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use backon::{ExponentialBuilder, Retryable};
 use sheaf_api::{Answer, ApiError};
 
-use super::FileError;
+use crate::FileError;
 
 /// First pause, longest pause and number of tries: over a minute in all, and the longest time that a hint to try again
 /// later is believed.
@@ -15,7 +15,7 @@ const TRIES_MAX: usize = 20;
 const RETRY_AFTER_MS_MAX: u64 = 30_000;
 
 /// Calls until it works, cannot work, or patience ends. Every call of the grid may be repeated.
-pub(super) async fn call<T, F>(doing: &'static str, attempt: impl FnMut() -> F) -> Result<T, FileError>
+pub(crate) async fn call<T, F>(doing: &'static str, attempt: impl FnMut() -> F) -> Result<T, FileError>
 where
     F: Future<Output = Answer<T>>,
 {

@@ -9,7 +9,7 @@ use std::{
 /// A file being written next to where it will be. Dropped without [`PartFile::publish`] it is removed, and whatever had the
 /// name before stays.
 #[derive(Debug)]
-pub(crate) struct PartFile {
+pub struct PartFile {
     file: File,
     part: PathBuf,
     target: PathBuf,
@@ -18,13 +18,13 @@ pub(crate) struct PartFile {
 impl PartFile {
     /// Starts a file; `token` keeps apart what is written at the same time, and names what a killed process left behind so
     /// that the next one writes over it.
-    pub(crate) fn create(target: &Path, token: &str) -> io::Result<Self> {
+    pub fn create(target: &Path, token: &str) -> io::Result<Self> {
         let part = target.with_file_name(format!(".sheaf-{token}.part"));
         Ok(Self { file: File::create(&part)?, part, target: target.to_owned() })
     }
 
     /// Makes it durable and puts it in the place of what had its name, in one step that is durable too.
-    pub(crate) fn publish(self) -> io::Result<()> {
+    pub fn publish(self) -> io::Result<()> {
         self.file.sync_all()?;
         std::fs::rename(&self.part, &self.target)?;
         sync_folder_of(&self.target)
@@ -32,7 +32,7 @@ impl PartFile {
 }
 
 /// Makes names in the folder of a file durable.
-pub(crate) fn sync_folder_of(file: &Path) -> io::Result<()> {
+pub fn sync_folder_of(file: &Path) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

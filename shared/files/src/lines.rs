@@ -12,13 +12,13 @@ use sheaf_api::{
 };
 use sheaf_core::{EndReason, FailureKind, JobId, Mark, ResultForm, Totals};
 
-use super::FileError;
+use crate::FileError;
 
 /// Bytes collected before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// What the writing thread is given.
-pub(super) enum Written {
+pub(crate) enum Written {
     /// The results of a chunk, with its pack.
     Chunk(ChunkResult),
     /// Lines that are finished.
@@ -34,7 +34,7 @@ pub(super) enum Written {
 
 /// What became of commands that have no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// Nobody knows their function.
     NotHandled,
     /// Their job ended before them.
@@ -43,14 +43,14 @@ pub(super) enum Ended {
 
 /// How many commands have a line, by what became of them.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    pub(super) totals: Totals,
-    pub(super) not_handled: u64,
+pub(crate) struct Counts {
+    pub(crate) totals: Totals,
+    pub(crate) not_handled: u64,
 }
 
 impl Counts {
     /// Lines.
-    pub(super) const fn lines(&self) -> u64 {
+    pub(crate) const fn lines(&self) -> u64 {
         self.totals.ended() + self.not_handled
     }
 
@@ -66,7 +66,7 @@ impl Counts {
 
 /// The writing thread: ends when nobody can send any more. What waits is flushed when nothing more is ready, so that
 /// somebody who reads along sees results as they come.
-pub(super) fn write_all<W: Write>(
+pub(crate) fn write_all<W: Write>(
     mut sink: W,
     written: &Receiver<Written>,
     job: JobId,
@@ -159,7 +159,7 @@ fn entry_line(text: &mut Vec<u8>, id: &str, entry: &Entry<'_>, form: ResultForm)
 }
 
 /// The line of a command whose job ended before it.
-pub(super) fn write_ended(text: &mut Vec<u8>, id: &str, reason: EndReason) {
+pub(crate) fn write_ended(text: &mut Vec<u8>, id: &str, reason: EndReason) {
     let message = match reason {
         EndReason::Cancelled => "its job was cancelled before it had a result",
         EndReason::Expired => "its job's deadline passed before it had a result",

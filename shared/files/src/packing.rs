@@ -4,7 +4,7 @@ use sheaf_api::{FormatError, PackBuilder, wire::SubmitChunk};
 use sheaf_core::Seal;
 
 /// Collects commands and closes a chunk whenever it is full.
-pub(super) struct Packing {
+pub(crate) struct Packing {
     builder: PackBuilder,
     tasks_max: u32,
     bytes_target: usize,
@@ -14,17 +14,17 @@ pub(super) struct Packing {
 
 impl Packing {
     /// Closes chunks at so many tasks, or when they have reached so many bytes.
-    pub(super) fn new(tasks_max: u32, bytes_target: usize) -> Self {
+    pub(crate) fn new(tasks_max: u32, bytes_target: usize) -> Self {
         Self { builder: PackBuilder::new(), tasks_max, bytes_target, number: 0, task_first: 0 }
     }
 
     /// The number of the chunk that the next command goes into.
-    pub(super) const fn number(&self) -> u32 {
+    pub(crate) const fn number(&self) -> u32 {
         self.number
     }
 
     /// Adds a command; gives the chunk if it is full with it.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         payload: &[u8],
         function: u16,
@@ -36,7 +36,7 @@ impl Packing {
     }
 
     /// Gives what is left.
-    pub(super) fn close(&mut self) -> Option<SubmitChunk> {
+    pub(crate) fn close(&mut self) -> Option<SubmitChunk> {
         if self.builder.is_empty() {
             return None;
         }
@@ -48,7 +48,7 @@ impl Packing {
     }
 
     /// What was closed so far.
-    pub(super) const fn seal(&self) -> Seal {
+    pub(crate) const fn seal(&self) -> Seal {
         Seal { chunks: self.number, tasks: self.task_first }
     }
 }

@@ -21,6 +21,9 @@ pub enum FileError {
         /// Its commands.
         commands: u64,
     },
+    /// Checking the file alone takes longer than whoever runs it has.
+    #[error("the file could not be checked in the time that there is for it")]
+    TooLong,
     /// The commands of a file whose order counts are together larger than one pack.
     #[error("a file whose order counts does not fit into one pack")]
     OrderedTooLarge(#[source] FormatError),
@@ -52,6 +55,12 @@ pub enum FileError {
         /// All of them.
         commands: u64,
     },
+    /// Its results are asked for, and its job is not over.
+    #[error("{job} is not over")]
+    NotOver {
+        /// The job.
+        job: JobId,
+    },
     /// The results could not be written.
     #[error("the results could not be written")]
     Output(#[source] io::Error),
@@ -62,8 +71,9 @@ impl FileError {
     /// Otherwise it is worth trying again later, under the same job.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Intake(IntakeError::Io(_) | IntakeError::Changed { .. }) | Self::Output(_) => false,
-            Self::Intake(_) | Self::OrderedTooLong { .. } | Self::OrderedTooLarge(_) => true,
+            Self::Intake(IntakeError::Io(_) | IntakeError::Changed { .. }) => false,
+            Self::NotOver { .. } | Self::Output(_) => false,
+            Self::Intake(_) | Self::OrderedTooLong { .. } | Self::OrderedTooLarge(_) | Self::TooLong => true,
             Self::Damaged { .. } | Self::Incomplete { .. } => true,
             Self::Call { source, .. } => {
                 source.outcome() == WriteOutcome::Final
@@ -76,8 +86,9 @@ impl FileError {
     pub fn is_of_the_file(&self) -> bool {
         match self {
             Self::Intake(error) => !matches!(error, IntakeError::Io(_)),
-            Self::OrderedTooLong { .. } | Self::OrderedTooLarge(_) => true,
-            Self::Call { .. } | Self::Damaged { .. } | Self::Incomplete { .. } | Self::Output(_) => false,
+            Self::OrderedTooLong { .. } | Self::OrderedTooLarge(_) | Self::TooLong => true,
+            Self::Call { .. } | Self::Damaged { .. } | Self::Incomplete { .. } => false,
+            Self::NotOver { .. } | Self::Output(_) => false,
         }
     }
 
@@ -89,6 +100,8 @@ impl FileError {
                 "over_limit",
                 Some("split the file, and drop the next part when the one before has its results".into()),
             ),
+            Self::TooLong => ("over_limit", Some("split the file".into())),
+            Self::NotOver { .. } => (Code::Unavailable.as_str(), None),
             Self::Call { source, .. } => (source.code.as_str(), source.hint.clone()),
             Self::Damaged { .. } | Self::Incomplete { .. } => (Code::Internal.as_str(), None),
             Self::Output(_) => ("unwritable", None),

@@ -1,7 +1,9 @@
 //! Submitting chunks and reading their results at the same time.
 
 use std::{
+    future::pending,
     io::Write,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,10 +22,10 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{
+use crate::{
     FileError, FileProgress,
     call::call,
-    feed::{self, Halt},
+    feed::{self, Feed, Halt},
     lines::{self, Counts, Written},
     plan::Plan,
     source::Reading,
@@ -34,24 +36,33 @@ const BATCHES_READY: usize = 1;
 const BATCHES_SENT: usize = 4;
 /// Chunks of results read at once, and chunks that wait to be written.
 const PAGE_CHUNKS: usize = 32;
-const CHUNKS_READY: usize = 32;
+pub(crate) const CHUNKS_READY: usize = 32;
 
-/// How far submitting has come, once it is over.
+/// What became of submitting, once it is over.
 #[derive(Debug, Clone, Copy)]
-struct Submitted {
-    seal: Seal,
+pub(crate) struct Submitted {
+    /// The size of the job; none if it was never known, as for one that somebody else cancelled.
+    pub(crate) seal: Option<Seal>,
     /// The job was cancelled before all of it was accepted.
-    cut: bool,
+    pub(crate) cut: bool,
+}
+
+/// How far submitting came.
+pub(crate) enum Sent {
+    /// To the end.
+    All(Submitted),
+    /// It was told to stop, with this chunk to be sent next.
+    UpTo(u32),
 }
 
 /// What has been read when everything has.
-struct Collected {
-    have: ChunkSet,
-    cancelled: bool,
+pub(crate) struct Collected {
+    pub(crate) have: ChunkSet,
+    pub(crate) cancelled: bool,
 }
 
 /// Runs the commands of a file whose plan is made, and writes their lines. Gives the sink back.
-pub(super) async fn transfer<A: Api, W: Write + Send + 'static>(
+pub(crate) async fn transfer<A: Api, W: Write + Send + 'static>(
     api: &A,
     reading: &Reading,
     plan: &Arc<Plan>,
@@ -87,7 +98,8 @@ async fn feed_and_exchange<A: Api>(
         let (pass, plan, lines) = (pass(reading)?, plan.clone(), lines.clone());
         move || {
             let batches = plan.sealed.is_none().then_some(&batch_sender);
-            let _ = fed_sender.send(feed::feed(pass, &plan, batches, &lines));
+            let feed = Feed { batches, first: 0, lines: Some(&lines) };
+            let _ = fed_sender.send(feed::feed(pass, &plan, feed));
         }
     });
     let exchanged = if plan.has_tasks() {
@@ -109,7 +121,7 @@ async fn feed_and_exchange<A: Api>(
     }
 }
 
-type Fed = oneshot::Receiver<Result<Seal, Halt>>;
+pub(crate) type Fed = oneshot::Receiver<Result<Seal, Halt>>;
 
 async fn exchange<A: Api>(
     api: &A,
@@ -123,7 +135,8 @@ async fn exchange<A: Api>(
     let tasks_sent = AtomicU64::new(0);
     let (sender, receiver) = watch::channel(None);
     let submitting = async {
-        let submitted = submit_all(api, plan, batches, fed, &window, &tasks_sent).await?;
+        let sent = submit_all(api, plan, (batches, fed), (&window, &tasks_sent), pending()).await?;
+        let Sent::All(submitted) = sent else { return Err(Halt::Left) };
         sender.send_replace(Some(submitted));
         Ok(submitted)
     };
@@ -134,24 +147,31 @@ async fn exchange<A: Api>(
     futures::try_join!(submitting, collecting)
 }
 
-/// Submits chunks as they are read, then seals the job.
-async fn submit_all<A: Api>(
+/// Submits chunks as they are read, then seals the job. When `stop` is ready, what is under way is waited for and no more is
+/// sent; but one submission is always made if there is any, so that whoever goes on again and again comes to the end.
+pub(crate) async fn submit_all<A: Api>(
     api: &A,
     plan: &Plan,
-    batches: Receiver<Vec<SubmitChunk>>,
-    mut fed: Fed,
-    window: &Semaphore,
-    tasks_sent: &AtomicU64,
-) -> Result<Submitted, Halt> {
+    (batches, mut fed): (Receiver<Vec<SubmitChunk>>, Fed),
+    (window, tasks_sent): (&Semaphore, &AtomicU64),
+    stop: impl Future<Output = ()> + Send,
+) -> Result<Sent, Halt> {
+    let mut stop = pin!(stop);
     let mut sent = FuturesUnordered::new();
     let mut waiting: Option<Vec<SubmitChunk>> = None;
     let (mut cut, mut ended, mut seal) = (false, false, None);
+    let (mut next, mut stopped) = (None, false);
     let seal = loop {
+        let is_idle = waiting.is_none() && sent.is_empty();
+        if is_idle && (stopped || (ended && seal.is_some())) {
+            break seal;
+        }
         let room = waiting.as_ref().map_or(0, |batch| batch.len() as u32);
-        let may_receive = waiting.is_none() && !ended && sent.len() < BATCHES_SENT;
+        let may_receive = waiting.is_none() && !ended && !stopped && sent.len() < BATCHES_SENT;
         tokio::select! {
+            () = &mut stop, if next.is_some() && !stopped => stopped = true,
             // A file that is at fault ends it all at once.
-            read = &mut fed, if seal.is_none() => seal = Some(read.unwrap_or(Err(Halt::Left))?),
+            read = &mut fed, if seal.is_none() && !stopped => seal = Some(read.unwrap_or(Err(Halt::Left))?),
             Some(answer) = sent.next(), if !sent.is_empty() => match answer? {
                 Answered { tasks, accepted: true, .. } => drop(tasks_sent.fetch_add(tasks, Ordering::Relaxed)),
                 Answered { chunks, accepted: false, .. } => {
@@ -166,15 +186,20 @@ async fn submit_all<A: Api>(
             },
             admitted = window.acquire_many(room), if waiting.is_some() => {
                 admitted.expect("the window is never closed").forget();
+                next = waiting.as_ref().and_then(|batch| batch.last()).map(|chunk| chunk.number + 1);
                 sent.extend(waiting.take().map(|batch| submit(api, plan, batch)));
             }
-            else => break seal.ok_or(Halt::Left)?,
         }
+    };
+    let seal = match (seal, next) {
+        (Some(seal), _) if ended => seal,
+        (_, Some(next)) if stopped => return Ok(Sent::UpTo(next)),
+        _ => return Err(Halt::Left),
     };
     if plan.sealed.is_none() && !cut {
         cut = !accepted(call("sealing the job", || api.seal(plan.job, seal)).await)?;
     }
-    Ok(Submitted { seal, cut })
+    Ok(Sent::All(Submitted { seal: Some(seal), cut }))
 }
 
 /// What became of a submission.
@@ -209,7 +234,7 @@ fn accepted<T>(answer: Result<T, FileError>) -> Result<bool, FileError> {
 }
 
 /// Reads results as chunks end, until there are no more to come.
-async fn collect_all<A: Api>(
+pub(crate) async fn collect_all<A: Api>(
     api: &A,
     plan: &Plan,
     lines: &Sender<Written>,
@@ -222,7 +247,8 @@ async fn collect_all<A: Api>(
     let mut tasks_ended = 0;
     loop {
         let all_submitted = *submitted.borrow();
-        if all_submitted.is_some_and(|Submitted { seal, .. }| have.len() == u64::from(seal.chunks)) {
+        let seal = all_submitted.and_then(|submitted| submitted.seal);
+        if seal.is_some_and(|seal| have.len() == u64::from(seal.chunks)) {
             return Ok(Collected { have, cancelled: false });
         }
         let read = ReadResults {

@@ -1,7 +1,5 @@
 //! What a file becomes: which functions, in chunks of which size, in order or not.
 
-use std::collections::BTreeMap;
-
 use sheaf_api::{
     Api, Code,
     intake::{Format, Scan, stem},
@@ -9,11 +7,14 @@ use sheaf_api::{
 };
 use sheaf_core::{Estimate, FunctionName, FunctionRef, JobId, Origin, ResultForm, Seal, limits};
 
-use super::{FileError, FileOptions, call::call, packing::Packing};
+use crate::{FileError, FileOptions, FileSource, call::call, packing::Packing};
 
 /// The job's label that says how many tasks a chunk has. It is kept with the job, so that a run that goes on after a crash
 /// cuts the file at the same places whatever has become of estimates and slots since.
 const CHUNK_TASKS: &str = "tasks_per_chunk";
+/// The job's label that says how many commands its file has, where somebody else than who submits them collects their results:
+/// if the job has as many tasks, that one need not read the file.
+pub(crate) const COMMANDS: &str = "commands";
 /// Work that a chunk should hold at most, for a function whose task time is known.
 const CHUNK_US: f64 = 2_000_000.0;
 /// Chunks per slot that a file is cut into at least, if it has as many commands.
@@ -26,17 +27,17 @@ const WINDOW_CHUNKS_MIN: usize = 4;
 const WINDOW_CHUNKS_MAX: usize = 256;
 
 /// What a file becomes.
-pub(super) struct Plan {
-    pub(super) job: JobId,
-    pub(super) format: Format,
-    pub(super) function_default: Option<String>,
-    pub(super) scan: Scan,
+pub(crate) struct Plan {
+    pub(crate) job: JobId,
+    pub(crate) format: Format,
+    pub(crate) function_default: Option<String>,
+    pub(crate) scan: Scan,
     /// For each function of the scan, its index in the job, or none if it is unknown.
-    pub(super) indices: Vec<Option<u16>>,
+    pub(crate) indices: Vec<Option<u16>>,
     /// For each function of the job, what its results are.
-    pub(super) forms: Vec<ResultForm>,
+    pub(crate) forms: Vec<ResultForm>,
     /// The size of a job that was sealed by an earlier run: all of it is submitted.
-    pub(super) sealed: Option<Seal>,
+    pub(crate) sealed: Option<Seal>,
     ordered: bool,
     chunk_tasks: u32,
     slots: u32,
@@ -47,14 +48,42 @@ pub(super) struct Plan {
 impl Plan {
     /// Finds the functions and makes the job, or finds the job that an earlier run has made. A file of which no function is
     /// known makes none.
-    pub(super) async fn make<A: Api>(
+    pub(crate) async fn make<A: Api>(
         api: &A,
-        (job, name, origin): (JobId, &str, &str),
+        source: &FileSource,
         (format, scan): (Format, Scan),
         options: &FileOptions,
     ) -> Result<Self, FileError> {
         let commands = scan.commands;
-        let mut plan = Self {
+        let mut plan = Self::blank(source.job, (format, scan), options);
+        match find_job(api, source.job).await? {
+            Some(view) => plan.go_on(api, &view).await?,
+            None => plan.start(api, source, options).await?,
+        }
+        if plan.ordered && commands > u64::from(limits::ORDERED_TASKS_MAX) {
+            return Err(FileError::OrderedTooLong { commands });
+        }
+        Ok(plan)
+    }
+
+    /// The plan of a job that is there, if it is, for whoever only reads its results. If there is no job, no function of the
+    /// file was known.
+    pub(crate) async fn of_job<A: Api>(
+        api: &A,
+        (job, view): (JobId, Option<&JobView>),
+        (format, scan): (Format, Scan),
+        options: &FileOptions,
+    ) -> Result<Self, FileError> {
+        let mut plan = Self::blank(job, (format, scan), options);
+        match view {
+            Some(view) => plan.go_on(api, view).await?,
+            None => plan.indices = vec![None; plan.scan.functions.len()],
+        }
+        Ok(plan)
+    }
+
+    fn blank(job: JobId, (format, scan): (Format, Scan), options: &FileOptions) -> Self {
+        Self {
             job,
             format,
             function_default: options.function.clone(),
@@ -67,24 +96,13 @@ impl Plan {
             backlog_ms: options.backlog_ms,
             estimate: Estimate::default(),
             scan,
-        };
-        let earlier = match call("looking for the job", || api.progress(job, None, 0)).await {
-            Err(FileError::Call { source, .. }) if source.code == Code::NotFound => None,
-            view => Some(view?),
-        };
-        match earlier {
-            Some(view) => plan.go_on(api, &view).await?,
-            None => plan.start(api, name, origin, options).await?,
         }
-        if plan.ordered && commands > u64::from(limits::ORDERED_TASKS_MAX) {
-            return Err(FileError::OrderedTooLong { commands });
-        }
-        Ok(plan)
     }
 
     /// Takes everything from the job as it was made. Its functions are, in order, those that were known then.
     async fn go_on<A: Api>(&mut self, api: &A, view: &JobView) -> Result<(), FileError> {
         let options = &view.job.options;
+        (self.indices, self.forms) = Default::default();
         let mut functions = options.functions.iter().zip(0_u16..).peekable();
         for name in &self.scan.functions {
             let is_it = |function: &FunctionRef| function.name.as_str() == name || function.to_string() == *name;
@@ -103,13 +121,7 @@ impl Plan {
         Ok(())
     }
 
-    async fn start<A: Api>(
-        &mut self,
-        api: &A,
-        name: &str,
-        origin: &str,
-        options: &FileOptions,
-    ) -> Result<(), FileError> {
+    async fn start<A: Api>(&mut self, api: &A, source: &FileSource, options: &FileOptions) -> Result<(), FileError> {
         let mut functions: Vec<String> = Vec::new();
         for name in &self.scan.functions {
             let known = find(api, name).await?;
@@ -128,27 +140,36 @@ impl Plan {
         }
         self.slots = call("asking for the grid", || api.grid()).await?.slots.max(1);
         self.chunk_tasks = chunk_tasks(self.scan.commands, self.slots, &self.estimate);
-        let stem = stem(name);
+        let stem = stem(&source.name);
+        let mut labels = source.labels.clone();
+        labels.insert(CHUNK_TASKS.to_owned(), self.chunk_tasks.to_string());
         let request = CreateJob {
             name: stem[..stem.floor_char_boundary(limits::JOB_NAME_BYTES_MAX)].to_owned(),
             ordered: self.ordered,
             max_attempts: options.max_attempts,
             priority: options.priority,
-            labels: BTreeMap::from([(CHUNK_TASKS.to_owned(), self.chunk_tasks.to_string())]),
-            origin: Some(Origin::File { path: origin.to_owned() }),
+            labels,
+            origin: Some(Origin::File { path: source.origin.clone() }),
             ..CreateJob::new(self.job, functions)
         };
-        call("creating the job", || api.create_job(request.clone())).await?;
-        Ok(())
+        match call("creating the job", || api.create_job(request.clone())).await {
+            // Somebody else runs the same file at this moment and was first, with other estimates: what was made then counts.
+            Err(FileError::Call { source: error, .. }) if error.code == Code::Conflict => {
+                let view = find_job(api, self.job).await?;
+                let view = view.ok_or(FileError::Call { doing: "creating the job", source: error })?;
+                self.go_on(api, &view).await
+            }
+            created => created.map(drop),
+        }
     }
 
     /// Whether there is a job.
-    pub(super) fn has_tasks(&self) -> bool {
+    pub(crate) fn has_tasks(&self) -> bool {
         !self.forms.is_empty()
     }
 
     /// Cuts the file's commands into chunks.
-    pub(super) fn packing(&self) -> Packing {
+    pub(crate) fn packing(&self) -> Packing {
         if self.ordered {
             Packing::new(limits::ORDERED_TASKS_MAX, usize::MAX)
         } else {
@@ -157,18 +178,18 @@ impl Plan {
     }
 
     /// Chunks in one submission.
-    pub(super) fn batch_chunks(&self) -> usize {
+    pub(crate) fn batch_chunks(&self) -> usize {
         (self.window_at_start() / BATCHES_PER_WINDOW).clamp(1, BATCH_CHUNKS_MAX)
     }
 
     /// Chunks that may be submitted and not answered before anything has been answered.
-    pub(super) fn window_at_start(&self) -> usize {
+    pub(crate) fn window_at_start(&self) -> usize {
         self.window(&self.estimate)
     }
 
     /// Chunks that may be submitted and not answered. The grid takes chunks in the order they came, so this is also how
     /// long another file that comes later has to wait.
-    pub(super) fn window(&self, estimate: &Estimate) -> usize {
+    pub(crate) fn window(&self, estimate: &Estimate) -> usize {
         let least = WINDOW_CHUNKS_MIN.max(2 * self.slots as usize);
         if estimate.tasks == 0 {
             return least;
@@ -176,6 +197,14 @@ impl Plan {
         let chunk_us = (estimate.mean_us * f64::from(self.chunk_tasks)).max(1.0);
         let backlog_us = (self.backlog_ms * 1_000 * u64::from(self.slots)) as f64;
         ((backlog_us / chunk_us) as usize).clamp(least, least.max(WINDOW_CHUNKS_MAX))
+    }
+}
+
+/// A job, if there is one.
+pub(crate) async fn find_job<A: Api>(api: &A, job: JobId) -> Result<Option<JobView>, FileError> {
+    match call("looking for the job", || api.progress(job, None, 0)).await {
+        Err(FileError::Call { source, .. }) if source.code == Code::NotFound => Ok(None),
+        view => view.map(Some),
     }
 }
 

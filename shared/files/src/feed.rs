@@ -8,7 +8,7 @@ use sheaf_api::{
 };
 use sheaf_core::{ChunkSet, EndReason, Seal};
 
-use super::{
+use crate::{
     FileError,
     lines::{Ended, Written, write_ended},
     plan::Plan,
@@ -21,7 +21,7 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const LINES_BYTES: usize = 64 * 1024;
 
 /// Why something stopped that is part of a run.
-pub(super) enum Halt {
+pub(crate) enum Halt {
     /// Another part of the run stopped, and says why.
     Left,
     /// This.
@@ -52,20 +52,23 @@ impl From<FormatError> for Halt {
     }
 }
 
-/// Lines that need no result, collected.
+/// Lines that need no result, collected; without a place to send them, they are dropped.
 struct Ready<'a> {
-    to: &'a Sender<Written>,
+    to: Option<&'a Sender<Written>>,
     ended: Ended,
     text: Vec<u8>,
     lines: u64,
 }
 
 impl<'a> Ready<'a> {
-    fn new(to: &'a Sender<Written>, ended: Ended) -> Self {
+    fn new(to: Option<&'a Sender<Written>>, ended: Ended) -> Self {
         Self { to, ended, text: Vec::new(), lines: 0 }
     }
 
     fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Halt> {
+        if self.to.is_none() {
+            return Ok(());
+        }
         write(&mut self.text);
         self.lines += 1;
         if self.text.len() < LINES_BYTES { Ok(()) } else { self.send() }
@@ -74,21 +77,25 @@ impl<'a> Ready<'a> {
     fn send(&mut self) -> Result<(), Halt> {
         let text = std::mem::take(&mut self.text);
         let lines = std::mem::take(&mut self.lines);
-        if lines == 0 {
-            return Ok(());
+        match self.to {
+            Some(to) if lines > 0 => to.send(Written::Lines { text, lines, ended: self.ended }).map_err(|_| Halt::Left),
+            _ => Ok(()),
         }
-        self.to.send(Written::Lines { text, lines, ended: self.ended }).map_err(|_| Halt::Left)
     }
 }
 
-/// The second pass: known commands go into chunks, unknown ones have their line at once. Gives the size of the job. `batches`
-/// is none if the job has all of its chunks already.
-pub(super) fn feed(
-    pass: Pass,
-    plan: &Plan,
-    batches: Option<&Sender<Vec<SubmitChunk>>>,
-    lines: &Sender<Written>,
-) -> Result<Seal, Halt> {
+/// Where the second pass sends what it finds.
+pub(crate) struct Feed<'a> {
+    /// Chunks; none if the job has all of them already.
+    pub(crate) batches: Option<&'a Sender<Vec<SubmitChunk>>>,
+    /// The first that is sent: the job has those before it.
+    pub(crate) first: u32,
+    /// Lines of commands that nobody handles; none if they are written another time.
+    pub(crate) lines: Option<&'a Sender<Written>>,
+}
+
+/// The second pass: known commands go into chunks, unknown ones have their line at once. Gives the size of the job.
+pub(crate) fn feed(pass: Pass, plan: &Plan, Feed { batches, first, lines }: Feed<'_>) -> Result<Seal, Halt> {
     let mut packing = plan.packing();
     let mut unknown = Ready::new(lines, Ended::NotHandled);
     let (mut batch, mut batch_bytes) = (Vec::new(), 0);
@@ -104,7 +111,9 @@ pub(super) fn feed(
             let outcome = OutcomeText::NotHandled { function: command.function };
             return unknown.push(|text| write_line(text, &command.id, &outcome));
         };
-        if let Some(chunk) = packing.push(command.payload, function, &command.id)? {
+        if let Some(chunk) = packing.push(command.payload, function, &command.id)?
+            && chunk.number >= first
+        {
             batch_bytes += chunk.pack.bytes().len();
             batch.push(chunk);
             if batch.len() >= plan.batch_chunks() || batch_bytes >= BATCH_BYTES {
@@ -114,7 +123,7 @@ pub(super) fn feed(
         }
         Ok::<_, Halt>(())
     })?;
-    batch.extend(packing.close());
+    batch.extend(packing.close().filter(|chunk| chunk.number >= first));
     send(&mut batch)?;
     unknown.send()?;
     Ok(packing.seal())
@@ -122,9 +131,9 @@ pub(super) fn feed(
 
 /// One more pass, when a job was cancelled before all of it was accepted: a line for each command of the chunks that the
 /// grid does not `have`.
-pub(super) fn feed_cancelled(pass: Pass, plan: &Plan, have: &ChunkSet, lines: &Sender<Written>) -> Result<(), Halt> {
+pub(crate) fn feed_cancelled(pass: Pass, plan: &Plan, have: &ChunkSet, lines: &Sender<Written>) -> Result<(), Halt> {
     let mut packing = plan.packing();
-    let mut cancelled = Ready::new(lines, Ended::Early(EndReason::Cancelled));
+    let mut cancelled = Ready::new(Some(lines), Ended::Early(EndReason::Cancelled));
     intake::read(pass, plan.format, plan.function_default.as_deref(), Some(&plan.scan), |command| {
         let Some(function) = plan.indices[command.function_index] else { return Ok(()) };
         if !have.contains(packing.number()) {
