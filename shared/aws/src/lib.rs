@@ -9,15 +9,39 @@
 //! repeated, and is. Errors are sorted by whether the request may have been carried out, never by their text; the steps ask
 //! again.
 
+mod backlog;
 mod blobs;
+pub mod direct;
 mod fault;
+mod invoke;
+#[cfg(feature = "loopback")]
+pub mod loopback;
 pub mod message;
+pub mod meter;
+pub mod notify;
+mod objects;
+#[cfg(feature = "loopback")]
+pub mod operate;
 mod ports;
+mod presign;
 mod queue;
 pub mod schema;
+mod sign;
 mod state;
+pub mod stream;
 
+pub use aws_config::SdkConfig;
+pub use backlog::Backlog;
 pub use blobs::AwsBlobs;
+pub use direct::{SLOTS_DEFAULT, grid_view};
+pub use invoke::LambdaInvoker;
+pub use meter::Meter;
+pub use notify::Notifier;
+pub use objects::{
+    Found, ObjectHead, ObjectReader, ObjectVersion, ObjectWriter, Objects, Replaces, StoredObject, Written,
+};
 pub use ports::{AwsPorts, MissingVariable, Settings, SystemClock, ThreadRng};
+pub use presign::{AwsBodies, BODIES_PREFIX, Taken, URL_MS_MAX};
 pub use queue::AwsQueue;
+pub use sign::{SignError, SignatureHeaders, Signer, load_config};
 pub use state::AwsState;

@@ -14,6 +14,9 @@ use aws_sdk_dynamodb::config::Credentials;
 
 use crate::{AwsPorts, Settings, schema};
 
+/// The secret of every account: presigned URLs are checked.
+const SECRET: &str = "test";
+
 /// Says loudly that a test cannot run here; it then counts as skipped.
 pub fn skipped(reason: &str) {
     use std::io::Write;
@@ -30,7 +33,7 @@ pub fn settings(run: &str) -> Settings {
 pub async fn config(endpoint: &str, account: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
-        .credentials_provider(Credentials::new(account, "none", None, None, "test"))
+        .credentials_provider(Credentials::new(account, SECRET, None, None, "test"))
         .endpoint_url(endpoint)
         .load()
         .await
@@ -59,7 +62,7 @@ pub fn environment(endpoint: &str, account: &str, settings: &Settings) -> Vec<(&
         ("AWS_ENDPOINT_URL", endpoint.to_owned()),
         ("AWS_REGION", "us-east-1".to_owned()),
         ("AWS_ACCESS_KEY_ID", account.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "none".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ("SHEAF_TABLE", settings.table.clone()),
         ("SHEAF_BUCKET", settings.bucket.clone()),

@@ -6,9 +6,10 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use sheaf_api::cost::Step;
 use sheaf_protocol::{Clock, Ports, Rng};
 
-use crate::{AwsBlobs, AwsQueue, AwsState};
+use crate::{AwsBlobs, AwsQueue, AwsState, Meter};
 
 /// The operating system's clock.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,6 +88,16 @@ impl AwsPorts {
             AwsBlobs::new(config, &settings.bucket),
             AwsQueue::new(config, &settings.queues),
         )
+    }
+
+    /// The ports with a configuration of the SDK, whose every request counts for a step.
+    pub fn metered(config: &SdkConfig, settings: &Settings, meter: &Meter, step: Step) -> Self {
+        Self::over(&meter.attach(config, step), settings)
+    }
+
+    /// The same ports in a Lambda that an event source mapping feeds; see [`AwsQueue::for_events`].
+    pub fn for_events(&self) -> Self {
+        Self { queue: Arc::new(self.queue.for_events()), ..self.clone() }
     }
 
     /// The ports made of these.

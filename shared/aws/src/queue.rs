@@ -6,11 +6,24 @@
 //! ends the wait. The waits that are given up then may have taken messages at that very moment: those come again after
 //! their visibility timeout, as any hint may be late.
 //!
+//! # How long a received hint is hidden
+//! For as long as its chunk's lease would last, and a margin: a worker that dies is noticed as soon as another could take
+//! over. Who holds a hint for longer polls [`AwsQueue::keep_hidden`] beside its work. Who does not loses nothing: the hint comes
+//! again, finds its chunk held, and is postponed.
+//!
+//! # In a Lambda that an event source mapping feeds
+//! Lambda receives, and it deletes what the function does not report as failed. [`AwsQueue::for_events`] is the queue for
+//! there: it deletes nothing itself, and what it postpones must be reported as failed. The queue's own visibility timeout has to
+//! outlast the function (AWS demands it), which is far too long a silence after a crash; so a function shows its queue what
+//! it was given ([`AwsQueue::hold`]) and polls [`AwsQueue::keep_hidden`], which shortens it.
+//!
 //! # Cost
 //! One request per 10 hints sent, received and, singly, deleted or postponed. An idle receive of 20 s costs two per queue.
+//! One per 10 hints of a queue and 10 s to keep them hidden, the first of them, for events, at once.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +31,9 @@ use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sqs::{
     Client,
     config::Builder,
-    types::{Message, MessageSystemAttributeName, SendMessageBatchRequestEntry},
+    types::{
+        ChangeMessageVisibilityBatchRequestEntry, Message, MessageSystemAttributeName, SendMessageBatchRequestEntry,
+    },
 };
 use futures::{StreamExt, future::select_all, stream};
 use parking_lot::Mutex;
@@ -26,7 +41,11 @@ use sheaf_core::{Lane, Priority, limits};
 use sheaf_protocol::{ChunkQueue, Delivery, Hint, StoreError};
 use tokio::time::Instant;
 
-use crate::{fault::store_error, message, schema::queue_name};
+use crate::{
+    fault::store_error,
+    message,
+    schema::{LANES, queue_name},
+};
 
 /// Tries of the SDK, the first included.
 const TRIES_MAX: u32 = 3;
@@ -39,6 +58,11 @@ const CONCURRENT_MAX: usize = 8;
 const DELAY_S_MAX: u64 = 900;
 /// The longest that a received message is kept hidden. Source: SQS, 12 hours from its reception.
 const HIDDEN_S_MAX: u64 = 12 * 3600 - 60;
+/// A received hint is hidden for this long, again and again while it is held. Source: a lease, the margin after which it may be
+/// taken over, and a second for rounding.
+const HELD_S: u64 = (limits::LEASE_MS + limits::CLOCK_MARGIN_MS) / 1_000 + 1;
+/// The pause between two renewals. Source: as often as the lease is renewed, so that none of the two lasts much longer.
+const RENEW: Duration = Duration::from_millis(limits::HEARTBEAT_MS);
 /// The longest that a receive waits. Source: SQS.
 const WAIT_S_MAX: u64 = 20;
 /// A call that is not answered in this time is given up: the longest wait, and as long as any other call may take.
@@ -58,6 +82,10 @@ pub struct AwsQueue {
     client: Client,
     prefix: String,
     urls: Mutex<HashMap<(Lane, Priority), String>>,
+    /// Whether Lambda receives and deletes.
+    by_events: bool,
+    /// Receipts of hints that are neither deleted nor postponed yet.
+    held: Mutex<HashMap<String, (Lane, Priority)>>,
     credit: Mutex<Credit>,
     /// How long hints waited lately, and when that was seen.
     delay: Mutex<Option<(u64, Instant)>>,
@@ -98,8 +126,75 @@ impl AwsQueue {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(ANSWER_S_MAX)).build();
         let builder = Builder::from(config).retry_config(retries).timeout_config(timeouts);
         let client = Client::from_conf(builder.build());
-        let (urls, credit, delay) = Default::default();
-        Self { client, prefix: prefix.to_owned(), urls, credit, delay }
+        Self::over(client, prefix.to_owned(), false)
+    }
+
+    fn over(client: Client, prefix: String, by_events: bool) -> Self {
+        let (urls, held, credit, delay) = Default::default();
+        Self { client, prefix, urls, by_events, held, credit, delay }
+    }
+
+    /// The same queues as a Lambda sees them that an event source mapping feeds: a deletion costs nothing and does nothing, as
+    /// Lambda deletes what is not reported as failed; what was postponed must be reported.
+    pub fn for_events(&self) -> Self {
+        Self::over(self.client.clone(), self.prefix.clone(), true)
+    }
+
+    /// Which of the queues has this ARN, if one has.
+    pub fn queue_of(&self, arn: &str) -> Option<(Lane, Priority)> {
+        let name = arn.rsplit_once(':')?.1;
+        let queues = LANES.into_iter().flat_map(|lane| Priority::ALL.map(|priority| (lane, priority)));
+        queues.into_iter().find(|(lane, priority)| queue_name(&self.prefix, *lane, *priority) == name)
+    }
+
+    /// Takes a hint, which Lambda has received, as held from now on, until it is deleted or postponed.
+    pub fn hold(&self, delivery: &Delivery) {
+        self.held.lock().insert(delivery.receipt.clone(), (delivery.hint.lane, delivery.hint.priority));
+    }
+
+    /// Keeps hidden what is held, for as long as this is polled; begins at once. Best effort: a hint that it fails to keep comes
+    /// again, which costs a request and does no harm. One that is postponed while a renewal is under way may come a little
+    /// later than it was to.
+    pub async fn keep_hidden(&self) -> Infallible {
+        loop {
+            self.hide().await;
+            tokio::time::sleep(RENEW).await;
+        }
+    }
+
+    async fn hide(&self) {
+        let mut queues: HashMap<(Lane, Priority), Vec<String>> = HashMap::new();
+        for (receipt, queue) in &*self.held.lock() {
+            queues.entry(*queue).or_default().push(receipt.clone());
+        }
+        let batches = queues.iter().flat_map(|(queue, receipts)| {
+            receipts.chunks(limits::QUEUE_BATCH_MAX).map(|batch| self.hide_batch(*queue, batch))
+        });
+        stream::iter(batches).buffer_unordered(CONCURRENT_MAX).collect::<Vec<()>>().await;
+    }
+
+    async fn hide_batch(&self, (lane, priority): (Lane, Priority), receipts: &[String]) {
+        let Ok(url) = self.url(lane, priority).await else { return };
+        let mut change = self.client.change_message_visibility_batch().queue_url(url);
+        for (id, receipt) in receipts.iter().enumerate() {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(id.to_string())
+                .receipt_handle(receipt)
+                .visibility_timeout(HELD_S as i32);
+            change = change.entries(entry.build().expect("id and receipt are set"));
+        }
+        match change.send().await.map_err(store_error) {
+            Ok(answer) => {
+                // Received by somebody else meanwhile, deleted, or hidden for as long as SQS allows: it is no longer ours.
+                let lost = answer.failed().iter().filter(|failed| failed.sender_fault());
+                let lost = lost.filter_map(|failed| receipts.get(failed.id().parse::<usize>().ok()?));
+                let mut held = self.held.lock();
+                for receipt in lost {
+                    held.remove(receipt);
+                }
+            }
+            Err(error) => tracing::debug!(%lane, %priority, %error, "held hints were not kept hidden"),
+        }
     }
 
     async fn url(&self, lane: Lane, priority: Priority) -> Result<String, StoreError> {
@@ -149,6 +244,7 @@ impl AwsQueue {
             .queue_url(&url)
             .max_number_of_messages(max.clamp(1, limits::QUEUE_BATCH_MAX) as i32)
             .wait_time_seconds(wait_s as i32)
+            .visibility_timeout(HELD_S as i32)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateFirstReceiveTimestamp);
@@ -158,6 +254,7 @@ impl AwsQueue {
             match delivery(&message, lane, priority) {
                 Some((delivery, waited_ms)) => {
                     waited_ms.into_iter().for_each(|waited_ms| self.note_delay(waited_ms));
+                    self.hold(&delivery);
                     deliveries.push(delivery);
                 }
                 None => {
@@ -292,6 +389,10 @@ impl ChunkQueue for AwsQueue {
     }
 
     async fn delete(&self, delivery: Delivery) {
+        self.held.lock().remove(&delivery.receipt);
+        if self.by_events {
+            return;
+        }
         if let Ok(url) = self.url(delivery.hint.lane, delivery.hint.priority).await {
             self.remove(&url, &delivery.receipt).await;
         }
@@ -299,6 +400,7 @@ impl ChunkQueue for AwsQueue {
 
     /// A delay is rounded up to seconds and cut to 12 hours.
     async fn postpone(&self, delivery: Delivery, delay_ms: u64) {
+        self.held.lock().remove(&delivery.receipt);
         let Ok(url) = self.url(delivery.hint.lane, delivery.hint.priority).await else { return };
         let hidden_s = delay_ms.div_ceil(1_000).min(HIDDEN_S_MAX);
         let change = self

@@ -17,7 +17,8 @@ pub mod summary;
 
 pub use chunk::{
     Attempt, Chunk, ChunkEvent, ChunkSpec, ChunkState, Commit, Due, EndReason, Evidence, Lease, Owner, PastAttempt,
-    Refused, ReleaseReason, SegmentRef, Tally, Work, due_of_lease};
+    Refused, ReleaseReason, SegmentRef, Tally, Work, due_of_lease,
+};
 pub use event::Event;
 pub use function::{Estimate, FunctionKind, Manifest, ManifestError, ResultForm};
 pub use id::{ChunkKey, Digest, FunctionName, FunctionRef, IdError, JobId, TaskId, TenantId, WorkerId};

@@ -46,10 +46,15 @@ impl Allowance {
     /// so large that it should be committed first. The first task does not care for the budget: a call whose child takes
     /// longer to start than it has would never get anywhere.
     pub(crate) fn may_start(&self, now: Instant, begun: usize, report: &Report) -> bool {
-        self.deadline.is_none_or(|deadline| now < deadline)
+        self.is_open(now)
             && (!self.stop_on_failure || report.failures.is_empty())
             && (begun == 0 || self.ends.is_none_or(|ends| now < ends))
             && report.answers.bytes() + report.logs.bytes() < limits::SEGMENT_BYTES_TARGET
+    }
+
+    /// Whether the deadline is still to come.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        self.deadline.is_none_or(|deadline| now < deadline)
     }
 
     /// Until when `tasks` tasks that start now may run.

@@ -21,8 +21,6 @@ use serde_json::value::RawValue;
 use sheaf_api::Pack;
 use sheaf_core::{Failure, FailureKind};
 
-use crate::limits;
-
 /// A batch to be sent.
 pub(crate) struct Batch {
     /// The event.
@@ -35,21 +33,37 @@ pub(crate) struct Batch {
     pub(crate) taken: usize,
 }
 
-/// Puts tasks into an event until it is large enough or there are no more.
-pub(crate) fn encode(pack: &Pack, tasks: &[u32]) -> Batch {
-    let mut body = Vec::with_capacity(pack.bytes().len().min(limits::BATCH_BYTES_TARGET) + 2 * tasks.len() + 2);
+/// One task's payload as an event of its own, in the form that it has as an element of a batch.
+pub(crate) fn single(pack: &Pack, task: u32) -> Batch {
+    let mut body = Vec::with_capacity(pack.payload(task).len() + 2);
+    let mut batch = Batch { body: Bytes::new(), tasks: Vec::new(), refused: Vec::new(), taken: 1 };
+    if push(&mut body, pack.payload(task)) {
+        batch.tasks.push(task);
+    } else {
+        let message = "the payload is neither JSON nor UTF-8 text, which is all that an event can hold";
+        batch.refused.push((task, Failure::new(FailureKind::Error, message)));
+    }
+    batch.body = body.into();
+    batch
+}
+
+/// Puts tasks into an event of at most `bytes_max`, though at least the first, until there are no more.
+pub(crate) fn encode(pack: &Pack, tasks: &[u32], bytes_max: usize) -> Batch {
+    let mut body = Vec::with_capacity(pack.bytes().len().min(bytes_max) + 2 * tasks.len() + 2);
     let mut batch = Batch { body: Bytes::new(), tasks: Vec::with_capacity(tasks.len()), refused: Vec::new(), taken: 0 };
     body.push(b'[');
     for &task in tasks {
-        if body.len() > limits::BATCH_BYTES_TARGET {
-            break;
-        }
-        batch.taken += 1;
         let before = body.len();
         if before > 1 {
             body.push(b',');
         }
-        if push(&mut body, pack.payload(task)) {
+        let is_pushed = push(&mut body, pack.payload(task));
+        if before > 1 && body.len() >= bytes_max {
+            body.truncate(before);
+            break;
+        }
+        batch.taken += 1;
+        if is_pushed {
             batch.tasks.push(task);
         } else {
             body.truncate(before);
@@ -89,6 +103,7 @@ mod tests {
     use sheaf_api::PackBuilder;
 
     use super::*;
+    use crate::limits;
 
     fn pack(payloads: &[&[u8]]) -> Pack {
         let mut builder = PackBuilder::new();
@@ -98,20 +113,32 @@ mod tests {
 
     #[test]
     fn payloads_become_elements() {
-        let batch = encode(&pack(&[b"{\"a\":1}", b"\xff", b"hi \"you\"", b"", b" 7 "]), &[0, 1, 2, 3, 4]);
+        let payloads = pack(&[b"{\"a\":1}", b"\xff", b"hi \"you\"", b"", b" 7 "]);
+        let batch = encode(&payloads, &[0, 1, 2, 3, 4], limits::BATCH_BYTES_MAX);
         assert_eq!(batch.body, r#"[{"a":1},"hi \"you\"",""," 7 ]"#.replace("\",\" 7", "\", 7"));
         assert_eq!((batch.tasks, batch.taken), (vec![0, 2, 3, 4], 5));
         assert_eq!(batch.refused.len(), 1);
-        let first_refused = encode(&pack(&[b"\xff", b"1"]), &[0, 1]);
+        let first_refused = encode(&pack(&[b"\xff", b"1"]), &[0, 1], limits::BATCH_BYTES_MAX);
         assert_eq!(first_refused.body, "[1]");
     }
 
     #[test]
     fn a_batch_is_closed_when_it_is_large() {
-        let big = vec![b'1'; limits::BATCH_BYTES_TARGET];
-        let batch = encode(&pack(&[&big, b"2", b"3"]), &[0, 1, 2]);
-        assert_eq!(batch.taken, 1);
-        assert_eq!(encode(&pack(&[&big, b"2", b"3"]), &[1, 2]).body, "[2,3]");
+        let payloads = pack(&[b"111", b"22", b"3"]);
+        let body = |tasks: &[u32], bytes_max| encode(&payloads, tasks, bytes_max).body;
+        assert_eq!(body(&[0, 1, 2], 10), "[111,22,3]");
+        assert_eq!(body(&[0, 1, 2], 9), "[111,22]", "an event is never larger than it may be");
+        assert_eq!(body(&[1, 2], 9), "[22,3]");
+        let alone = encode(&payloads, &[0, 1], 2);
+        assert_eq!((&*alone.body, alone.taken), (&b"[111]"[..], 1), "the first is there however large it is");
+    }
+
+    #[test]
+    fn a_payload_alone_is_what_it_is_in_a_batch() {
+        let payloads = pack(&[b"{\"a\":1}", b"hi", b"\xff"]);
+        assert_eq!((single(&payloads, 0).body, single(&payloads, 1).body), ("{\"a\":1}".into(), "\"hi\"".into()));
+        let refused = single(&payloads, 2);
+        assert_eq!((refused.tasks.len(), refused.refused.len(), refused.taken), (0, 1, 1));
     }
 
     #[test]

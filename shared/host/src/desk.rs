@@ -332,7 +332,7 @@ impl State {
                 run.begun += 1;
                 break (run.call.pack.payload_bytes(rest[0]), Tasks::One(rest[0]));
             }
-            let batch = batch::encode(&run.call.pack, rest);
+            let batch = batch::encode(&run.call.pack, rest, limits::BATCH_BYTES_MAX);
             run.begun += batch.taken;
             batch.refused.into_iter().for_each(|(task, failure)| run.fail(task, failure, 0));
             if !batch.tasks.is_empty() {

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sheaf_api::run::{Call, Report};
+use sheaf_api::{
+    invoke::Invoker,
+    run::{Call, Report},
+};
 use sheaf_core::{Digest, Failure, FailureKind, FunctionKind};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,7 +21,7 @@ use crate::{
     child::{Child, Ended},
     command,
     handler::Handlers,
-    linked,
+    invoke, linked,
     package::{PackageError, Packages},
     pool::Pool,
     proc_table::ProcTable,
@@ -43,6 +46,8 @@ pub struct HostOptions {
     /// Where the zips of packages come from. Default: [`NoPackages`].
     #[builder(default = Arc::new(NoPackages))]
     packages: Arc<dyn PackageSource>,
+    /// Who invokes Lambda functions by their ARN. Default: nobody; such a function cannot be started then.
+    invoker: Option<Arc<dyn Invoker>>,
     /// How long a child is kept warm without a call. Default: 60 s.
     #[builder(default = Duration::from_secs(60))]
     idle: Duration,
@@ -50,7 +55,7 @@ pub struct HostOptions {
 
 impl fmt::Debug for HostOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scratch, slots, handlers, packages: _, idle } = self;
+        let Self { scratch, slots, handlers, packages: _, invoker: _, idle } = self;
         let mut debug = f.debug_struct("HostOptions");
         debug.field("scratch", scratch).field("slots", slots).field("handlers", handlers).field("idle", idle);
         debug.finish_non_exhaustive()
@@ -89,6 +94,7 @@ pub(crate) struct Shared {
     free: Semaphore,
     handlers: Handlers,
     packages: Packages,
+    pub(crate) invoker: Option<Arc<dyn Invoker>>,
     pool: Pool,
     threads: Threads,
     tracker: TaskTracker,
@@ -99,7 +105,7 @@ impl Host {
     /// Opens a host, ending processes and removing directories that one which was killed left behind. Does disk I/O on the
     /// calling thread; needs a Tokio runtime with I/O and time, on which the children are watched.
     pub fn open(options: HostOptions) -> Result<Self, HostError> {
-        let HostOptions { scratch: path, slots, handlers, packages, idle } = options;
+        let HostOptions { scratch: path, slots, handlers, packages, invoker, idle } = options;
         let slots = slots.max(1);
         let tracker = TaskTracker::new();
         let scratch = Scratch::open(&path, tracker.clone())?;
@@ -113,6 +119,7 @@ impl Host {
             free: Semaphore::new(slots),
             handlers,
             packages,
+            invoker,
             pool: Pool::new(slots),
             threads: Threads::default(),
             tracker,
@@ -176,7 +183,7 @@ impl Host {
         match &manifest.kind {
             FunctionKind::Package { digest, handler } => shared.run_package(Arc::new(call), *digest, handler).await,
             FunctionKind::Command { argv } => command::run(&call, argv, shared).await,
-            FunctionKind::Lambda { .. } => not_started("this grid cannot invoke Lambda functions".into()),
+            FunctionKind::Lambda { arn } => invoke::run(Arc::new(call), arn, shared).await,
             FunctionKind::Handler { revision } => match shared.handlers.get(&manifest.name, revision) {
                 Some(handler) => linked::run(call, &handler, &shared.threads, &shared.closing).await,
                 None if revision.is_empty() => {
@@ -276,7 +283,7 @@ async fn stop_idle(host: std::sync::Weak<Shared>, closing: CancellationToken, id
     }
 }
 
-fn not_started(message: String) -> Report {
+pub(crate) fn not_started(message: String) -> Report {
     Report { unanswered: Some(Failure::new(FailureKind::NotStarted, message)), ..Report::default() }
 }
 

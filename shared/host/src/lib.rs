@@ -65,6 +65,16 @@
 //! `HOME` and `TMPDIR` are fresh. `SHEAF_TASK` and `SHEAF_EPOCH` name the task. No shell is involved, and a value that
 //! fills a placeholder stays one argument.
 //!
+//! # Lambda functions by ARN
+//! Invoked through the host's [`Invoker`], one request per task, or per batch with `batch = true`. The event is the payload as
+//! it is when it is JSON, and as a JSON string when it is other UTF-8 text; the client context is as for packages, without a
+//! key that would make it too long. The log is what the service tells of it, its last 4 KB.
+//!
+//! An invocation that is throttled is tried again for a while, and then its tasks count as not started: that costs them
+//! neither an attempt nor a strike. Time spent so is not the function's. A function that outlasts the manifest's timeout, or
+//! whose caller goes away, runs on where it runs, up to its own timeout; nobody can stop it. It runs with its own rights: the
+//! host has no credentials to give.
+//!
 //! # Handlers
 //! Rust functions linked into the grid's process; see [`Handler`] for their forms. They are trusted: what they answer is
 //! not checked for its form, memory is not watched, and a handler that does not return keeps its thread. At most
@@ -81,6 +91,8 @@
 //! | the answer is larger than the limit | `output_too_large` |
 //! | the answer is not of its form, a batch's is not an array of the same length, or the function asked for its next task without answering | `bad_answer` |
 //! | the package, program or handler is not there, cannot be started, or does not ask for work within 10 s | `not_started` |
+//! | an ARN is refused: no such function, no right to invoke it | `not_started` |
+//! | the answer to an invocation of an ARN was lost with its connection; it may have run | `bad_answer` |
 //!
 //! When a process dies under a task that task fails and the rest goes on in a fresh process. Two things fail as a whole and
 //! are told in [`Report::unanswered`](sheaf_api::run::Report): a function that could not be started (none of the tasks
@@ -109,6 +121,7 @@ mod command;
 mod desk;
 mod handler;
 mod host;
+mod invoke;
 pub mod limits;
 mod linked;
 mod package;
@@ -125,4 +138,7 @@ mod threads;
 pub use handler::{Handler, HandlerBatch, Handlers, TaskContext};
 pub use host::{Host, HostError, HostOptions};
 pub use package::{NoPackages, PackageSource};
-pub use sheaf_api::run::{Call, Failed, Report};
+pub use sheaf_api::{
+    invoke::{Invocation, Invoked, Invoker, Invoking, NotInvoked},
+    run::{Call, Failed, Report},
+};

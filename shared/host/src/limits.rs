@@ -25,9 +25,18 @@ pub const CONNECTIONS_MAX: usize = 64;
 pub const OVERRUN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The body of an error report: room for a message and a stack, which are cut further by [`sheaf_core::Failure::capped`].
 pub const ERROR_BYTES_MAX: u64 = 1024 * 1024;
-/// Payload bytes after which a batch is closed and the rest of the call becomes another one. Source: what a Lambda
-/// invocation may carry, 6 MiB.
-pub const BATCH_BYTES_TARGET: usize = sheaf_core::limits::TASK_BYTES_MAX;
+/// An event, be it of a batch; the rest of the call becomes another one. Source: what a synchronous invocation of a Lambda
+/// function may carry, 6 MB, and less than a megabyte for what the service adds.
+pub const BATCH_BYTES_MAX: usize = sheaf_core::limits::TASK_BYTES_MAX;
+/// The client context of an invocation by ARN; a key that would make it longer is left out. Source: Lambda takes 3,583 bytes
+/// of base64.
+pub const CONTEXT_BYTES_MAX: usize = 2_685;
+/// The first pause after an invocation by ARN was throttled, doubled up to the longest.
+pub const THROTTLED: Duration = Duration::from_millis(100);
+/// The longest pause between two tries of a throttled invocation.
+pub const THROTTLED_MAX: Duration = Duration::from_secs(5);
+/// How long a throttled invocation keeps its slot; then its tasks are as if they were not started.
+pub const THROTTLED_TOTAL: Duration = Duration::from_secs(20);
 /// Output read in one go when a log is cut at the end of a task.
 pub const LOG_CUT_BYTES_MAX: usize = 1024 * 1024;
 

@@ -22,7 +22,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use sheaf_core::{Failure, FailureKind};
+use sheaf_core::{Failure, FailureKind, TaskId};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -261,21 +261,25 @@ fn write_headers(text: &mut HeaderText, invocation: &Invocation) -> Result<[usiz
     let (seconds, child) = ((deadline_ms / 1_000) & 0xffff_ffff, nonce >> 32);
     write!(text, "Root=1-{seconds:08x}-{child:08x}{serial:016x};Sampled=0")?;
     ends[3] = text.0.len();
-    let (job, chunk, epoch) = (task.chunk.job, task.chunk.number, call.epoch);
+    write_context(text, call.epoch, *task, call.pack.key(task.index))?;
+    ends[4] = text.0.len();
+    Ok(ends)
+}
+
+/// The client context of a task; no key is written where it is empty.
+pub(crate) fn write_context(text: &mut impl Write, epoch: u32, task: TaskId, key: &str) -> std::fmt::Result {
+    let (job, chunk) = (task.chunk.job, task.chunk.number);
     write!(text, r#"{{"custom":{{"job":"{job}","chunk":"{chunk}","task":"{task}","epoch":"{epoch}""#)?;
-    let key = call.pack.key(task.index);
     if !key.is_empty() {
         text.write_str(r#","key":""#)?;
         write_escaped(text, key)?;
         text.write_str("\"")?;
     }
-    text.write_str(r#"},"env":{}}"#)?;
-    ends[4] = text.0.len();
-    Ok(ends)
+    text.write_str(r#"},"env":{}}"#)
 }
 
 /// JSON in ASCII, as a header may hold no other.
-fn write_escaped(text: &mut HeaderText, value: &str) -> std::fmt::Result {
+fn write_escaped(text: &mut impl Write, value: &str) -> std::fmt::Result {
     for unit in value.encode_utf16() {
         match u8::try_from(unit) {
             Ok(byte @ (b'"' | b'\\')) => write!(text, "\\{}", byte as char)?,

@@ -10,6 +10,7 @@
 mod access;
 mod answer;
 mod body;
+mod buffered;
 mod calls;
 mod drain;
 mod extract;
@@ -21,11 +22,15 @@ mod token;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware};
-use sheaf_api::Api;
+use axum::{
+    Router, middleware,
+    response::{IntoResponse, Response},
+};
+use sheaf_api::{Api, ApiError};
 
 pub use access::Access;
 pub use body::{BODY_BYTES_IN_FLIGHT_MAX, JSON_BYTES_MAX};
+pub use buffered::{Buffered, HAVE_HEADER};
 pub use routes::{Call, ROUTES, Route, Verb};
 pub use serve::{CONNECTIONS_MAX, SHUTDOWN_MS_MAX, serve};
 pub use token::{Token, TokenError};
@@ -58,4 +63,10 @@ pub fn router<A: Api>(api: Arc<A>, access: Access) -> Router {
         .method_not_allowed_fallback(calls::wrong_method)
         .layer(middleware::from_fn_with_state(Arc::new(access), guard::guard))
         .with_state(grid)
+}
+
+/// An error as every route answers it: JSON under the status of its code. For those who answer a request before it reaches the
+/// router.
+pub fn refusal(error: ApiError) -> Response {
+    answer::Refusal::from(error).into_response()
 }

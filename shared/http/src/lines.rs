@@ -88,6 +88,11 @@ impl ChunkLines {
         Ok(Self { job, head: chunk.head, segments, pack, next: 0 })
     }
 
+    /// The chunk's number.
+    pub(crate) const fn number(&self) -> u32 {
+        self.head.number
+    }
+
     /// Some more lines; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         let mut out = Vec::new();

@@ -18,7 +18,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
+    time::Instant,
 };
+
+use crate::Buffered;
 
 /// Connections held open at once; further ones wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -30,23 +33,40 @@ const SILENCE_MS_MAX: u64 = 60_000;
 const ACCEPT_FAILURES_MAX: u32 = 100;
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// Whether the server has been told to stop. Requests of a router that is not run by [`serve`] never see it.
-#[derive(Clone)]
-pub(crate) struct Stopping(Option<watch::Receiver<bool>>);
+/// Whether the server has been told to stop, and by when the request must be answered. Requests of a router that is not run
+/// by [`serve`] are never told.
+#[derive(Clone, Default)]
+pub(crate) struct Stopping {
+    told: Option<watch::Receiver<bool>>,
+    answer_by: Option<Instant>,
+}
 
 impl Stopping {
     pub(crate) fn is_stopped(&self) -> bool {
-        self.0.as_ref().is_some_and(|stop| *stop.borrow())
+        self.told.as_ref().is_some_and(|told| *told.borrow())
     }
 
     async fn stopped(&mut self) {
-        // The sender lives as long as the server; without one there is nothing to be told.
-        if let Some(stop) = &mut self.0
-            && stop.wait_for(|stop| *stop).await.is_ok()
-        {
-            return;
+        let Self { told, answer_by } = self;
+        let told = async {
+            // The sender lives as long as the server; without one there is nothing to be told.
+            if let Some(told) = told
+                && told.wait_for(|stop| *stop).await.is_ok()
+            {
+                return;
+            }
+            future::pending().await
+        };
+        let late = async {
+            match *answer_by {
+                Some(answer_by) => tokio::time::sleep_until(answer_by).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = told => (),
+            () = late => (),
         }
-        future::pending().await
     }
 
     /// What a waiting call gives; or, once the server stops, what `now` gives: the same call without the wait.
@@ -68,7 +88,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Stopping {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or(Self(None)))
+        let stopping = parts.extensions.get::<Self>().cloned().unwrap_or_default();
+        let answer_by = parts.extensions.get::<Buffered>().map(|buffered| buffered.answer_by);
+        Ok(Self { answer_by, ..stopping })
     }
 }
 
@@ -88,7 +110,7 @@ async fn serve_until(
     shutdown_max: Duration,
 ) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
-    let stopping = Stopping(Some(stopping));
+    let stopping = Stopping { told: Some(stopping), answer_by: None };
     // The layer is outside of all others: every request carries it from the start.
     let router = router.layer(Extension(stopping.clone()));
     let mut connections = JoinSet::new();
@@ -153,7 +175,6 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::mpsc,
-        time::Instant,
     };
 
     use super::*;

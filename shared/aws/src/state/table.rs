@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::{
     config::Builder,
     operation::query::builders::QueryFluentBuilder,
     types::{
-        AttributeValue, DeleteRequest, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
-        WriteRequest,
+        AttributeValue, DeleteRequest, KeysAndAttributes, ReturnConsumedCapacity, ReturnValue,
+        ReturnValuesOnConditionCheckFailure, WriteRequest,
     },
 };
 use futures::{StreamExt, stream};
@@ -41,6 +41,8 @@ const BATCHES_MAX: usize = 8;
 /// Tries of what a batch left undone, with a pause of 50 ms doubled each time: 3 s in all.
 const BATCH_TRIES_MAX: u32 = 7;
 const BATCH_PAUSE_MS: u64 = 50;
+/// Each answer says the units that it cost, indexes included, for [`crate::meter`]. It is free, and takes some 60 bytes.
+const CONSUMED: ReturnConsumedCapacity = ReturnConsumedCapacity::Total;
 
 /// A conditional write that did not happen.
 pub(crate) enum NotWritten {
@@ -88,6 +90,7 @@ impl Table {
             .put_item()
             .table_name(&self.name)
             .set_item(Some(item))
+            .return_consumed_capacity(CONSUMED)
             .condition_expression("attribute_not_exists(#pk)")
             .expression_attribute_names("#pk", PK)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -102,7 +105,7 @@ impl Table {
 
     /// Puts an item, whatever was there.
     pub(crate) async fn put(&self, item: Item) -> Result<(), StoreError> {
-        let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        let put = self.client.put_item().table_name(&self.name).return_consumed_capacity(CONSUMED).set_item(Some(item));
         put.send().await.map(drop).map_err(store_error)
     }
 
@@ -119,6 +122,7 @@ impl Table {
             .set_condition_expression(condition)
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values))
+            .return_consumed_capacity(CONSUMED)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let error = match call.send().await {
@@ -136,12 +140,14 @@ impl Table {
     /// Reads an item as it is.
     pub(crate) async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let get = self.client.get_item().table_name(&self.name).set_key(Some(key)).consistent_read(true);
+        let get = get.return_consumed_capacity(CONSUMED);
         Ok(get.send().await.map_err(store_error)?.item)
     }
 
     /// Deletes an item, if there is one.
     pub(crate) async fn delete(&self, key: Item) -> Result<(), StoreError> {
         let delete = self.client.delete_item().table_name(&self.name).set_key(Some(key));
+        let delete = delete.return_consumed_capacity(CONSUMED);
         delete.send().await.map(drop).map_err(store_error)
     }
 
@@ -168,7 +174,8 @@ impl Table {
             pause(tries).await;
             let keys = KeysAndAttributes::builder().set_keys(Some(open)).consistent_read(true).build();
             let keys = keys.expect("the keys are set");
-            let answer = self.client.batch_get_item().request_items(&self.name, keys).send().await;
+            let get = self.client.batch_get_item().request_items(&self.name, keys);
+            let answer = get.return_consumed_capacity(CONSUMED).send().await;
             let mut answer = answer.map_err(store_error)?;
             found.extend(answer.responses.take().unwrap_or_default().into_values().flatten());
             let unread = answer.unprocessed_keys.take().unwrap_or_default().into_values();
@@ -198,7 +205,8 @@ impl Table {
         let mut open: Vec<WriteRequest> = keys.into_iter().map(request).collect();
         for tries in 0..BATCH_TRIES_MAX {
             pause(tries).await;
-            let answer = self.client.batch_write_item().request_items(&self.name, open).send().await;
+            let write = self.client.batch_write_item().request_items(&self.name, open);
+            let answer = write.return_consumed_capacity(CONSUMED).send().await;
             let left: HashMap<_, _> = answer.map_err(store_error)?.unprocessed_items.unwrap_or_default();
             open = left.into_values().flatten().collect();
             if open.is_empty() {
@@ -260,6 +268,7 @@ impl Table {
     ) -> Result<Rows, StoreError> {
         let answer = query
             .table_name(&self.name)
+            .return_consumed_capacity(CONSUMED)
             .key_condition_expression("#p = :p AND #s BETWEEN :from AND :to")
             .expression_attribute_names("#p", partition)
             .expression_attribute_names("#s", sort)

@@ -23,6 +23,8 @@ macro_rules! checks_on_aws {
 }
 
 mod account;
+mod events;
+mod invoke;
 mod steps;
 
 use std::future::pending;

@@ -51,6 +51,9 @@ pub(crate) async fn progress<A: Api>(
 ) -> Reply {
     let wait_ms = wait_ms.min(limits::LONG_POLL_MS_MAX);
     let waiting = grid.api.progress(job, seen, wait_ms);
+    if wait_ms == 0 {
+        return json(&waiting.await?);
+    }
     json(&stopping.cut_short(waiting, || grid.api.progress(job, seen, 0)).await?)
 }
 

@@ -3,28 +3,33 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Request, State},
-    http::header,
+    http::{HeaderName, HeaderValue, header},
     response::IntoResponse,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream as streams};
 use serde::Deserialize;
 use sheaf_api::{
-    Answer, Api, ApiError, stream,
+    Answer, Api, ApiError, Code, stream,
     wire::{ReadResults, ResultsPage},
 };
 use sheaf_core::{ChunkSet, JobId, limits};
+use tokio::time::Instant;
 
 use crate::{
-    Grid,
+    Buffered, Grid, HAVE_HEADER,
     answer::{NDJSON, Reply, parts},
     body::{self, JSON_BYTES_MAX},
     extract::{Id, Params},
     lines::ChunkLines,
     serve::Stopping,
 };
+
+/// The longest set of chunks that is given as a header. Source: API Gateway takes 10 KB of them.
+const HAVE_BYTES_MAX: usize = 6 * 1024;
 
 #[derive(Deserialize)]
 pub(crate) struct ResultsQuery {
@@ -76,6 +81,9 @@ pub(crate) async fn read_beyond<A: Api>(
 }
 
 async fn page<A: Api>(api: &A, job: JobId, read: ReadResults, stopping: Stopping) -> Answer<ResultsPage> {
+    if read.wait_ms == 0 {
+        return api.results(job, read).await;
+    }
     let now = ReadResults { wait_ms: 0, ..read.clone() };
     stopping.cut_short(api.results(job, read), || api.results(job, now)).await
 }
@@ -100,7 +108,15 @@ pub(crate) async fn lines<A: Api>(
     Id(job): Id<JobId>,
     Params(query): Params<LinesQuery>,
     stopping: Stopping,
+    buffered: Option<Extension<Buffered>>,
 ) -> Reply {
+    if buffered.is_some() && query.follow {
+        return Err(ApiError::invalid(
+            "a job cannot be followed through this address: an answer is passed on only as a whole",
+        )
+        .with_hint("ask without follow, and again with have=, the header x-sheaf-have of the answer before")
+        .into());
+    }
     let mut reader = Reader {
         api: Arc::clone(&grid.api),
         job,
@@ -115,6 +131,9 @@ pub(crate) async fn lines<A: Api>(
     reader.turn().await?;
     reader.wait_ms = if query.follow { limits::LONG_POLL_MS_MAX } else { 0 };
     reader.is_at_end &= !query.follow;
+    if let Some(Extension(buffered)) = buffered {
+        return reader.into_page(buffered).await;
+    }
     Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(reader.into_lines())).into_response())
 }
 
@@ -149,6 +168,36 @@ impl<A: Api> Reader<A> {
             self.ready.push_back(body::aside(bytes, move || ChunkLines::new(job, chunk)).await??);
         }
         Ok(())
+    }
+
+    /// Whole chunks as lines, until there are no more or enough.
+    async fn into_page(mut self, buffered: Buffered) -> Reply {
+        let mut lines = BytesMut::new();
+        let more = |bytes| bytes < buffered.lines_bytes_max && Instant::now() < buffered.answer_by;
+        // At least one chunk, so that whoever asks on gets on.
+        while lines.is_empty() || more(lines.len()) {
+            match self.ready.pop_front() {
+                Some(mut chunk) => {
+                    while let Some(more) = chunk.next()? {
+                        lines.extend_from_slice(&more);
+                    }
+                }
+                None if self.is_at_end => return Ok(([(header::CONTENT_TYPE, NDJSON)], lines.freeze()).into_response()),
+                None => self.turn().await?,
+            }
+        }
+        for chunk in &self.ready {
+            self.have.remove(chunk.number());
+        }
+        let have = HeaderValue::try_from(stream::encode_chunk_set(&self.have)).expect("base64 is plain text");
+        if have.len() > HAVE_BYTES_MAX {
+            let message = "the chunks of this job ended in an order that is too long to say how to read on";
+            return Err(ApiError::new(Code::TooLarge, message)
+                .with_hint("read the results with the SDK or `sheaf results`")
+                .into());
+        }
+        let more = HeaderName::from_static(HAVE_HEADER);
+        Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON)), (more, have)], lines.freeze()).into_response())
     }
 
     fn into_lines(self) -> impl Stream<Item = Answer<Bytes>> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod buffered;
 mod documents;
 mod fake;
 mod limits;

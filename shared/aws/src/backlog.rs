@@ -1,0 +1,61 @@
+//! How many hints wait in the queues, for the sweeper and for people.
+
+use aws_config::SdkConfig;
+use aws_sdk_sqs::types::QueueAttributeName;
+use futures::future::try_join_all;
+use parking_lot::Mutex;
+use sheaf_core::Priority;
+use sheaf_protocol::StoreError;
+
+use crate::{
+    fault::store_error,
+    schema::{LANES, queue_name},
+};
+
+/// The queues of a grid, to be counted.
+#[derive(Debug)]
+pub struct Backlog {
+    client: aws_sdk_sqs::Client,
+    prefix: String,
+    urls: Mutex<Vec<String>>,
+}
+
+impl Backlog {
+    /// The queues whose names begin so; with region, credentials and endpoints as the SDK finds them. Nothing is called yet.
+    pub async fn connect(prefix: &str) -> Self {
+        Self::over(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await, prefix)
+    }
+
+    /// The same with a configuration of the SDK.
+    pub fn over(config: &SdkConfig, prefix: &str) -> Self {
+        Self { client: aws_sdk_sqs::Client::new(config), prefix: prefix.to_owned(), urls: Mutex::default() }
+    }
+
+    /// Hints that nobody has received, roughly: SQS counts to within a minute. One request per queue.
+    pub async fn hints(&self) -> Result<u64, StoreError> {
+        let counts = self.urls().await?.into_iter().map(|url| async move {
+            let wanted = QueueAttributeName::ApproximateNumberOfMessages;
+            let ask = self.client.get_queue_attributes().queue_url(url).attribute_names(wanted.clone());
+            let answer = ask.send().await.map_err(store_error)?;
+            let count = answer.attributes().and_then(|attributes| attributes.get(&wanted));
+            Ok::<u64, StoreError>(count.and_then(|text| text.parse().ok()).unwrap_or_default())
+        });
+        Ok(try_join_all(counts).await?.into_iter().sum())
+    }
+
+    async fn urls(&self) -> Result<Vec<String>, StoreError> {
+        let known = self.urls.lock().clone();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let names =
+            LANES.iter().flat_map(|lane| Priority::ALL.map(|priority| queue_name(&self.prefix, *lane, priority)));
+        let found = names.map(|name| async move {
+            let found = self.client.get_queue_url().queue_name(&name).send().await.map_err(store_error)?;
+            found.queue_url.ok_or_else(|| StoreError::Unknown { detail: format!("{name} has no URL") })
+        });
+        let urls = try_join_all(found).await?;
+        self.urls.lock().clone_from(&urls);
+        Ok(urls)
+    }
+}
