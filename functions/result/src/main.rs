@@ -1,3 +1,27 @@
-//! To be written.
+//! The Lambda of results: summaries from the table's stream, and the HTTP API's reads.
 
-fn main() {}
+mod stream;
+
+use sheaf_aws::{AwsPorts, Notifier};
+use sheaf_lambda::{Error, Event, Http, Invocation, Settings, run, start};
+use sheaf_telemetry::Metrics;
+use stream::Stream;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    start();
+    let settings = Settings::from_env()?;
+    let http = Http::on_aws(&settings).await;
+    let notifier = Notifier::connect(&settings.aws.queues, settings.event_bus.as_deref()).await;
+    let stream = Stream::new(AwsPorts::connect(&settings.aws).await, notifier, &settings.grid);
+    run(async |Invocation { event, remaining_ms }| match event {
+        Event::Stream(event) => {
+            let taken = stream.take(&event).await;
+            taken.metrics.iter().for_each(Metrics::print);
+            Ok(taken.answer)
+        }
+        Event::Http(event) => Ok(http.answer(event, remaining_ms).await),
+        other => Err(other.unexpected().into()),
+    })
+    .await
+}

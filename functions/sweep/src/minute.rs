@@ -1,0 +1,157 @@
+//! One invocation: the minute until the next.
+//!
+//! Nothing is remembered from one to the next; what is due less often than every minute is decided by the clock. Two at once
+//! do everything twice, which is harmless.
+//!
+//! # Cost
+//! When no job is alive, an invocation is a query for that and a look at the 64 shards of the index of due chunks. While one
+//! is, it looks four times, and a request per queue and up to 200 reads of chunks tell how long hints wait.
+
+use sheaf_api::wire::JobFilter;
+use sheaf_core::{TenantId, limits};
+use sheaf_protocol::{Clock, Ports, StateStore, StoreError, sweep};
+use sheaf_telemetry::{Metrics, names};
+
+use crate::{
+    delay::{Informed, Waits, waits},
+    recount::recount,
+};
+
+/// From one invocation to the next.
+const MINUTE_MS: u64 = 60_000;
+/// Left of the invocation's time for saying what was done.
+const MARGIN_MS: u64 = 3_000;
+/// Chunks looked at in one round; the next one goes on.
+const CHUNKS_MAX: usize = 10_000;
+/// Every so many minutes, what the stream may have lost is looked for.
+const RECOUNT_MINUTES: u64 = 5;
+/// Every so many minutes, jobs past their retention are removed.
+const RETENTION_MINUTES: u64 = 60;
+
+/// What an invocation did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Minute {
+    pub(crate) at_ms: u64,
+    pub(crate) rounds: u64,
+    pub(crate) looked_at: u64,
+    pub(crate) hints: u64,
+    pub(crate) expired: u64,
+    pub(crate) recounted: u64,
+    pub(crate) removed: u64,
+    pub(crate) backed_off: u64,
+    /// As seen in its first round, while a job was alive.
+    pub(crate) waits: Option<Waits>,
+}
+
+impl Minute {
+    /// Its metrics, of a grid.
+    pub(crate) fn metrics(&self, grid: &str) -> Metrics {
+        let mut metrics = Metrics::new(grid, self.at_ms)
+            .with_count(names::SWEEP_LOOKED_AT, self.looked_at)
+            .with_count(names::SWEEP_HINTS, self.hints)
+            .with_count(names::SWEEP_EXPIRED, self.expired)
+            .with_count(names::SWEEP_RECOUNTED, self.recounted)
+            .with_count(names::SWEEP_REMOVED, self.removed)
+            .with_count(names::SWEEP_BACKED_OFF, self.backed_off);
+        if let Some(waits) = self.waits {
+            metrics = metrics
+                .with(names::OLDEST_PENDING, waits.oldest_pending_ms as f64 / 1_000.0)
+                .with_count(names::BACKLOG, waits.backlog);
+        }
+        metrics
+    }
+}
+
+/// Sweeps until the next invocation is due or this one's time is nearly over, given how many hints wait in the queues. A busy
+/// table ends it at once: whatever else is under way comes first, and the next minute is soon enough.
+pub(crate) async fn sweep<P, B>(ports: &P, backlog: B, remaining_ms: u64) -> Result<Minute, StoreError>
+where
+    P: Ports,
+    B: AsyncFn() -> Result<u64, StoreError>,
+{
+    let began_ms = ports.clock().now_ms();
+    let until_ms = began_ms + remaining_ms.saturating_sub(MARGIN_MS);
+    let mut minute = Minute { at_ms: began_ms, ..Minute::default() };
+    let work = work(ports, &backlog, began_ms, until_ms, &mut minute);
+    // Every step may be stopped at any await; what is left is found by the next invocation.
+    let worked = tokio::select! {
+        biased;
+        worked = work => worked,
+        () = ports.clock().sleep_ms(until_ms - began_ms) => {
+            tracing::warn!("the time was too short; the next invocation goes on");
+            Ok(())
+        }
+    };
+    match worked {
+        Ok(()) => {}
+        Err(StoreError::Throttled { .. }) => {
+            minute.backed_off += 1;
+            tracing::warn!("a service is busy; the sweeper makes way until the next invocation");
+        }
+        Err(error) => return Err(error),
+    }
+    tracing::info!(?minute, "swept");
+    Ok(minute)
+}
+
+async fn work<P, B>(ports: &P, backlog: &B, began_ms: u64, until_ms: u64, minute: &mut Minute) -> Result<(), StoreError>
+where
+    P: Ports,
+    B: AsyncFn() -> Result<u64, StoreError>,
+{
+    let tenant = TenantId::default();
+    let ports = Informed::new(ports);
+    for number in 0..MINUTE_MS / limits::SWEEP_MS {
+        let begins_ms = began_ms + number * limits::SWEEP_MS;
+        let now_ms = ports.clock().now_ms();
+        if begins_ms >= until_ms {
+            break;
+        }
+        ports.clock().sleep_ms(begins_ms.saturating_sub(now_ms)).await;
+        let filter = JobFilter { alive: true, limit: 1, ..JobFilter::default() };
+        let is_alive = !ports.state().jobs(&tenant, &filter).await?.is_empty();
+        if is_alive && minute.waits.is_none() {
+            let waits = waits(&ports, backlog().await?, ports.clock().now_ms()).await?;
+            ports.keep(waits);
+            minute.waits = Some(waits);
+        }
+        // Also when no job is alive: a chunk that was submitted while its job was cancelled is left to its deadline.
+        let swept = readable(sweep::chunks(&ports, CHUNKS_MAX).await)?;
+        minute.rounds += 1;
+        minute.looked_at += swept.looked_at;
+        minute.hints += swept.hints;
+        minute.expired += swept.expired;
+        if !is_alive {
+            break;
+        }
+        readable(sweep::jobs(&ports, &tenant).await)?;
+        if number == 0 && is_turn(began_ms, RECOUNT_MINUTES) {
+            minute.recounted += readable(recount(&ports, &tenant, ports.clock().now_ms()).await)?;
+        }
+    }
+    // Last, as it may take all the time there is; what is left of it then is gone an hour later.
+    if is_turn(began_ms, RETENTION_MINUTES) {
+        minute.removed += readable(sweep::retention(&ports, &tenant).await)?;
+    }
+    Ok(())
+}
+
+/// What cannot be read is said, and keeps nothing else from being done.
+fn readable<T: Default>(swept: Result<T, StoreError>) -> Result<T, StoreError> {
+    match swept {
+        Err(error @ StoreError::Damaged { .. }) => {
+            tracing::error!(%error, "not swept");
+            Ok(T::default())
+        }
+        swept => swept,
+    }
+}
+
+/// Whether something that is done every so many minutes is done in this one.
+fn is_turn(at_ms: u64, minutes: u64) -> bool {
+    (at_ms / MINUTE_MS).is_multiple_of(minutes)
+}
+
+#[cfg(test)]
+#[path = "minute_tests.rs"]
+mod tests;
