@@ -39,8 +39,8 @@ Exit codes, also when the job was already over:
 /// What applies to every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The grid: a URL, a data directory, or `memory` [env: SHEAF_GRID]
-    #[arg(long, global = true, value_name = "URL|DIR|memory", help_heading = "Global options")]
+    /// The grid: a URL, a data directory, `memory`, or aws:NAME for one on AWS without its API [env: SHEAF_GRID]
+    #[arg(long, global = true, value_name = "URL|DIR|memory|aws:NAME", help_heading = "Global options")]
     pub(crate) grid: Option<String>,
     /// How stdout is formatted: table, json, ndjson or id [env: SHEAF_OUTPUT]
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Explain(commands::explain::Explain),
     Logs(commands::logs::Logs),
     Results(commands::results::Results),
+    Cost(commands::cost::Cost),
     /// Jobs: list, info, cancel, retry, events, seal
     #[command(subcommand)]
     Job(commands::job::Job),
@@ -102,6 +103,7 @@ impl Command {
             Self::Explain(explain) => Box::pin(explain.run(settings)).await,
             Self::Logs(logs) => Box::pin(logs.run(settings)).await,
             Self::Results(results) => Box::pin(results.run(settings)).await,
+            Self::Cost(cost) => Box::pin(cost.run(settings)).await,
             Self::Job(job) => Box::pin(job.run(settings)).await,
             Self::Task(task) => Box::pin(task.run(settings)).await,
             Self::Worker(worker) => Box::pin(worker.run(settings)).await,

@@ -79,7 +79,8 @@ fn json<T: Serialize>(value: &T, pretty: bool) -> Outcome<String> {
     Ok(text.map_err(io::Error::from)?)
 }
 
-fn table<R: Row>(rows: &[R]) -> String {
+/// Rows as a table.
+pub(crate) fn table<R: Row>(rows: &[R]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(R::COLUMNS.iter().map(|column| column.trim_start_matches('>')));

@@ -65,6 +65,20 @@ pub(crate) fn bytes(bytes: u64) -> String {
     shown
 }
 
+/// An amount of dollars: `1,234.50`, and of less than one, three digits that count: `0.625`, `0.0000164`.
+pub(crate) fn dollars(usd: f64) -> String {
+    if usd >= 1.0 || usd <= 0.0 {
+        let cents = (usd * 100.0).round() as u64;
+        return format!("{}.{:02}", count(cents / 100), cents % 100);
+    }
+    // Nobody bills less than a billionth.
+    let leading_zeros = (-usd.log10().floor()) as usize - 1;
+    let digits = (leading_zeros + 3).min(12);
+    let text = format!("{usd:.digits$}");
+    let whole = text.trim_end_matches('0');
+    format!("{:0<4}", whole)
+}
+
 /// A moment (Unix, ms) in local time, to the second.
 pub(crate) fn time(at_ms: u64) -> String {
     let at = i64::try_from(at_ms).ok().and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
@@ -129,6 +143,13 @@ mod tests {
         assert_eq!([12, 3_482, 5 << 20].map(bytes), ["12 B", "3.4 KiB", "5.0 MiB"]);
         let ms = [0, 12, 2_345, 245_000, 11_520_000, 187_200_000];
         assert_eq!(ms.map(duration_ms), ["0 µs", "12 ms", "2.3 s", "4m 05s", "3h 12m", "2d 4h"]);
+    }
+
+    #[test]
+    fn dollars_keep_the_digits_that_count() {
+        let usd = [0.0, 0.000_016_4, 0.000_123_456, 0.5, 0.625, 0.9999, 1.0, 14.308_9, 1_234_567.891];
+        let shown = ["0.00", "0.0000164", "0.000123", "0.50", "0.625", "1.00", "1.00", "14.31", "1,234,567.89"];
+        assert_eq!(usd.map(dollars), shown);
     }
 
     #[test]

@@ -33,4 +33,10 @@ macro_rules! sessions {
     };
 }
 
-sessions!(help, run, command, failures, errors, jobs, submit, config, doctor);
+sessions!(help, run, command, failures, errors, jobs, submit, config, cost, doctor);
+
+#[test]
+#[cfg(not(feature = "aws"))]
+fn without_aws() {
+    session("without_aws");
+}

@@ -15,9 +15,10 @@ use crate::{
 /// Connects to the grid that the environment, `sheaf.toml` or the user's settings choose; without any, to the one in this
 /// process, in the user's data directory.
 ///
-/// `SHEAF_GRID` is `embedded`, `memory`, a directory, or a URL (then with `SHEAF_TOKEN` or `SHEAF_TOKEN_FILE`); a
-/// `sheaf.toml` says the same under `[grid]` as `url`, `directory` or `memory`. If another process serves the grid of the
-/// directory (`sheaf up`), this connects to it.
+/// `SHEAF_GRID` is `embedded`, `memory`, a directory, a URL (with `SHEAF_TOKEN` or `SHEAF_TOKEN_FILE`, or without a token when
+/// it is the API of a grid on AWS), or `aws:` and the name of a grid on AWS, to use it with one's own rights and without its
+/// API; a `sheaf.toml` says the same under `[grid]` as `url`, `directory` or `memory`. If another process serves the grid of
+/// the directory (`sheaf up`), this connects to it.
 pub async fn connect() -> Result<Grid, GridError> {
     builder().connect().await
 }
@@ -31,7 +32,7 @@ pub fn builder() -> Builder {
 #[derive(Clone, Default, bon::Builder)]
 #[builder(builder_type(name = Builder, vis = "pub"), state_mod(name = builder_state, vis = "pub"), on(PathBuf, into))]
 pub struct ConnectOptions {
-    /// As `SHEAF_GRID`: `embedded`, `memory`, a directory or a URL.
+    /// As `SHEAF_GRID`: `embedded`, `memory`, a directory, a URL, or `aws:` and a name.
     #[builder(into)]
     grid: Option<String>,
     /// The data directory of a grid in this process. Goes before `grid`.
@@ -98,20 +99,31 @@ impl ConnectOptions {
         tracing::debug!(grid = %settings.place.value, origin = %settings.place.origin, "connecting");
         let transport = match settings.place.value.clone() {
             Place::Url(url) => remote(&url, &settings.token.value).await?,
+            Place::Aws(name) => by_name(&name).await?,
             Place::Memory => open(None, &settings).await?,
             Place::Directory(directory) => open(Some(directory), &settings).await?,
         };
         Ok(Grid::new(transport, client))
     }
 
+    /// Connects to a grid on AWS by its name, with a configuration of the AWS SDK that the program has. What these options
+    /// say of which grid does not matter.
+    #[cfg(feature = "aws")]
+    pub async fn connect_aws(&self, config: &crate::aws::SdkConfig, name: &str) -> Result<Grid, GridError> {
+        Ok(Grid::new(crate::aws::transport(config, name).await?, self.client()))
+    }
+
     /// A handle with these options on a grid behind any implementation of the calls. See [`Grid::over`].
     pub fn over(&self, api: impl Api) -> Grid {
+        Grid::new(Transport::other(api), self.client())
+    }
+
+    fn client(&self) -> ClientOptions {
         let default = ClientOptions::default();
-        let client = ClientOptions {
+        ClientOptions {
             unacknowledged_bytes: self.unacknowledged_bytes.unwrap_or(default.unacknowledged_bytes),
             linger: self.linger.unwrap_or(default.linger),
-        };
-        Grid::new(Transport::other(api), client)
+        }
     }
 }
 
@@ -146,6 +158,9 @@ async fn remote(url: &str, token: &Token) -> Result<Transport, GridError> {
     let token = token.clone();
     let token = tokio::task::spawn_blocking(move || token.read()).await;
     let token = token.map_err(|_| GridError::Closed { what: "its token was read".into() })??;
+    if let Some(feature) = crate::remote::missing_feature(url, &token) {
+        return Err(crate::settings::SettingsError::Unbuilt { feature, place: url.into() }.into());
+    }
     let remote = crate::remote::Remote::new(url, &token)?;
     // One call now, so that a wrong address or token is told here and not with the first task.
     remote.clone().with_retry_ms_max(crate::limits::CONNECT_RETRY_MS).grid().await?;
@@ -155,6 +170,17 @@ async fn remote(url: &str, token: &Token) -> Result<Transport, GridError> {
 #[cfg(not(feature = "remote"))]
 async fn remote(url: &str, _token: &Token) -> Result<Transport, GridError> {
     Err(crate::settings::SettingsError::Unbuilt { feature: "remote", place: url.into() }.into())
+}
+
+#[cfg(feature = "aws")]
+async fn by_name(name: &str) -> Result<Transport, GridError> {
+    let config = crate::aws::load_config().await;
+    Ok(crate::aws::transport(&config, name).await?)
+}
+
+#[cfg(not(feature = "aws"))]
+async fn by_name(name: &str) -> Result<Transport, GridError> {
+    Err(crate::settings::SettingsError::Unbuilt { feature: "aws", place: Place::Aws(name.into()).to_string() }.into())
 }
 
 #[cfg(feature = "embedded")]

@@ -8,7 +8,7 @@ use sheaf_api::{
     Api,
     wire::{EventView, JobView, Page, RetryJob, TaskView},
 };
-use sheaf_core::{JobId, TaskId, limits};
+use sheaf_core::{JobId, TaskId};
 use uuid::Uuid;
 
 use crate::{
@@ -52,7 +52,9 @@ impl Job {
 
     /// What was asked, where it stands, and its counts.
     pub async fn info(&self) -> Result<JobView, GridError> {
-        self.look(None, 0).await
+        let view = retry::call(|| self.api.progress(self.id, None, 0)).await?;
+        self.board.saw(&view);
+        Ok(view)
     }
 
     /// Its results, read as JSON. Starts from the first, whoever has read them before; results are kept as long as the job.
@@ -81,9 +83,11 @@ impl Job {
 
     /// Waits until it is over, and gives its counts. An open job is not over before somebody seals or cancels it.
     pub async fn wait(&self) -> Result<JobView, GridError> {
-        let mut view = self.look(None, 0).await?;
+        let mut view = self.info().await?;
         while !is_over(&view.job.state) {
-            view = self.look(Some(view.summary.chunks_ended), limits::LONG_POLL_MS_MAX).await?;
+            let seen = Some(view.summary.chunks_ended);
+            view = retry::poll(|wait_ms| self.api.progress(self.id, seen, wait_ms)).await?;
+            self.board.saw(&view);
         }
         Ok(view)
     }
@@ -117,12 +121,6 @@ impl Job {
     /// A page of its history, from event number `from` on, oldest first.
     pub async fn events(&self, from: u64) -> Result<Page<EventView>, GridError> {
         Ok(retry::call(|| self.api.events(self.id, from)).await?)
-    }
-
-    async fn look(&self, seen: Option<u64>, wait_ms: u64) -> Result<JobView, GridError> {
-        let view = retry::call(|| self.api.progress(self.id, seen, wait_ms)).await?;
-        self.board.saw(&view);
-        Ok(view)
     }
 }
 

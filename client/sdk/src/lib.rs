@@ -57,8 +57,14 @@
 //!   with a [journal](JobBuilder::journal) outlives its client.
 //!
 //! # Features
-//! `embedded` (default) for grids in this process, `remote` (default) for those behind a URL.
+//! - `embedded` (default): grids in this process.
+//! - `remote` (default): those behind `http://`.
+//! - `https`: those behind `https://`, with a token. Brings rustls with aws-lc-rs, the TLS stack of the AWS SDK.
+//! - `aws`: those on AWS, by the URL of their API, which asks for signed requests, or as `aws:` and their name, without it.
+//!   Credentials are found as the AWS command line finds them. Includes `https`.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 mod batch;
 mod budget;
 mod chunk_results;

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use sheaf_api::{Api, wire::JobView};
-use sheaf_core::{Estimate, JobId, JobState, Summary, Totals, limits};
+use sheaf_core::{Estimate, JobId, JobState, Summary, Totals};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -268,7 +268,7 @@ impl Progress {
         if !over {
             let (api, job) = (&self.api, self.job);
             tokio::select! {
-                view = retry::call(|| api.progress(job, Some(seen), limits::LONG_POLL_MS_MAX)) => self.board.saw(&view?),
+                view = retry::poll(|wait_ms| api.progress(job, Some(seen), wait_ms)) => self.board.saw(&view?),
                 changed = self.known.changed() => {
                     debug_assert!(changed.is_ok(), "this handle keeps the board");
                     // What was learnt is what was submitted; what has ended meanwhile, only the grid knows.

@@ -264,13 +264,13 @@ impl Reorder {
 }
 
 async fn fetch(api: &Transport, job: JobId, board: &Board, have: ChunkSet) -> Result<Fetched, GridError> {
-    let read = || ReadResults {
+    let read = |wait_ms| ReadResults {
         have: have.clone(),
-        wait_ms: limits::LONG_POLL_MS_MAX,
+        wait_ms,
         chunks_max: limits::RESULT_PAGE_CHUNKS_MAX,
         with_packs: false,
     };
-    let page = retry::call(|| api.results(job, read())).await?;
+    let page = retry::poll(|wait_ms| api.results(job, read(wait_ms))).await?;
     board.saw(&page.job);
     let state = page.job.job.state;
     let sealed = state.seal().map_or(0, |seal| u64::from(seal.chunks));

@@ -6,6 +6,7 @@ use std::{future::Future, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use sheaf_api::{ApiError, Code, WriteOutcome};
+use sheaf_core::limits::LONG_POLL_MS_MAX;
 use tokio::time::Instant;
 
 use crate::limits;
@@ -89,7 +90,18 @@ where
     call_with(Patience::new(), attempt).await
 }
 
-/// The same with a patience of one's own.
+/// Calls something that waits for news, given how long to wait. Only the first try waits: where a grid is restarted again and
+/// again, an answer that was lost while waiting would be lost in the same way each time, and patience with it. What comes back
+/// at once from a later try is an answer, and the caller may wait anew.
+pub(crate) async fn poll<T, F>(mut attempt: impl FnMut(u64) -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let mut wait_ms = LONG_POLL_MS_MAX;
+    call(|| attempt(std::mem::take(&mut wait_ms))).await
+}
+
+/// As [`call`], with a patience of one's own.
 pub(crate) async fn call_with<T, F>(mut patience: Patience, mut attempt: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,

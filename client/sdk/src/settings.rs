@@ -62,14 +62,20 @@ pub enum Place {
     Memory,
     /// One behind a URL.
     Url(String),
+    /// One on AWS, by its name, with the user's own rights and without its API.
+    Aws(String),
 }
 
+/// What stands before the name of a grid on AWS.
+const AWS: &str = "aws:";
+
 impl Place {
-    /// Reads what `SHEAF_GRID` may say: `embedded`, `memory`, a URL or a directory.
+    /// Reads what `SHEAF_GRID` may say: `embedded`, `memory`, `aws:` and a name, a URL or a directory.
     fn parse(text: &str, directory_default: impl FnOnce() -> PathBuf) -> Self {
         match text {
             "" | "embedded" => Self::Directory(directory_default()),
             "memory" => Self::Memory,
+            aws if aws.starts_with(AWS) => Self::Aws(aws[AWS.len()..].into()),
             url if url.contains("://") => Self::Url(url.into()),
             path => Self::Directory(path.into()),
         }
@@ -82,6 +88,7 @@ impl fmt::Display for Place {
             Self::Directory(path) => write!(f, "{}", path.display()),
             Self::Memory => f.write_str("memory"),
             Self::Url(url) => f.write_str(url),
+            Self::Aws(name) => write!(f, "{AWS}{name}"),
         }
     }
 }
@@ -176,7 +183,9 @@ impl SettingsError {
             Self::File { .. } | Self::Variable { .. } => {
                 Some("`sheaf config` shows every setting and where it comes from")
             }
-            Self::Unbuilt { .. } => Some("build it with that feature of sheaf-sdk, or choose another grid"),
+            Self::Unbuilt { .. } => {
+                Some("build it with that feature of sheaf-sdk (`--features` of sheaf-cli), or choose another grid")
+            }
         }
     }
 }
@@ -223,7 +232,10 @@ struct GridTable {
 impl GridTable {
     fn place(&self) -> Option<Place> {
         match self {
-            Self { url: Some(url), .. } => Some(Place::Url(url.clone())),
+            Self { url: Some(url), .. } => match url.strip_prefix(AWS) {
+                Some(name) => Some(Place::Aws(name.into())),
+                None => Some(Place::Url(url.clone())),
+            },
             Self { directory: Some(directory), .. } => Some(Place::Directory(directory.clone())),
             Self { memory: true, .. } => Some(Place::Memory),
             Self { .. } => None,
@@ -438,12 +450,27 @@ mod tests {
         assert_eq!(place(none(), &env, Some(&below)), ("http://grid:7433".into(), Origin::Environment("SHEAF_GRID")));
         let program = ConnectOptions::builder().memory(true).build();
         assert_eq!(place(program, &env, Some(&below)), ("memory".into(), Origin::Program));
+        let aws = [home, ("SHEAF_GRID", "aws:night")];
+        assert_eq!(place(none(), &aws, Some(&below)), ("aws:night".into(), Origin::Environment("SHEAF_GRID")));
         let embedded = [home, ("SHEAF_GRID", "embedded"), ("SHEAF_DIR", "/var/sheaf")];
         assert_eq!(place(none(), &embedded, Some(&below)), ("/var/sheaf".into(), Origin::Environment("SHEAF_GRID")));
 
         let settings = resolve(none(), &[home, ("SHEAF_DURABLE", "false")], Some(&below)).expect("settings");
         assert_eq!(settings.slots, Setting { value: Some(3), origin: Origin::File(file) });
         assert_eq!(settings.durable, Setting { value: false, origin: Origin::Environment("SHEAF_DURABLE") });
+    }
+
+    #[test]
+    fn a_file_may_name_a_grid_on_aws() {
+        let project = tempfile::tempdir().expect("a directory");
+        let file = project.path().join("sheaf.toml");
+        for (url, expected) in
+            [("aws:night", Place::Aws("night".into())), ("https://g", Place::Url("https://g".into()))]
+        {
+            std::fs::write(&file, format!("[grid]\nurl = '{url}'\n")).expect("written");
+            let settings = resolve(ConnectOptions::builder().build(), &[], Some(project.path())).expect("settings");
+            assert_eq!((&settings.place.value, settings.place.value.to_string()), (&expected, url.to_owned()));
+        }
     }
 
     #[test]

@@ -319,13 +319,13 @@ impl TicketJob {
         let (api, job, board, have) =
             (Arc::clone(&self.options.api), self.job, Arc::clone(&self.board), self.have.clone());
         self.page = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            let read = || ReadResults {
+            let read = |wait_ms| ReadResults {
                 have: have.clone(),
-                wait_ms: grid_limits::LONG_POLL_MS_MAX,
+                wait_ms,
                 chunks_max: grid_limits::RESULT_PAGE_CHUNKS_MAX,
                 with_packs: false,
             };
-            let mut page = retry::call(|| api.results(job, read())).await?;
+            let mut page = retry::poll(|wait_ms| api.results(job, read(wait_ms))).await?;
             board.saw(&page.job);
             let chunks = std::mem::take(&mut page.chunks).into_iter().map(|chunk| RawChunk::parse(job, chunk));
             let chunks = chunks.collect::<Result<_, _>>().map_err(|source| GridError::Damaged { job, source })?;

@@ -23,6 +23,9 @@ pub enum Transport {
     /// A grid behind a URL.
     #[cfg(feature = "remote")]
     Remote(crate::remote::Remote),
+    /// A grid on AWS, without its API: the steps run in this process.
+    #[cfg(feature = "aws")]
+    Aws(Other),
     /// Any other implementation of the calls.
     Other(Other),
 }
@@ -37,6 +40,12 @@ impl Transport {
         Self::Other(Other(Arc::new(api)))
     }
 
+    /// A way to a grid on AWS through the steps in this process.
+    #[cfg(feature = "aws")]
+    pub(crate) fn aws(steps: impl Api) -> Self {
+        Self::Aws(Other(Arc::new(steps)))
+    }
+
     /// The same way without the repetitions that a remote one makes by itself, for callers that repeat calls themselves:
     /// two layers of that would multiply.
     pub fn once(&self) -> Self {
@@ -45,6 +54,8 @@ impl Transport {
             Self::Embedded(grid) => Self::Embedded(grid.clone()),
             #[cfg(feature = "remote")]
             Self::Remote(remote) => Self::Remote(remote.clone().with_retry_ms_max(0)),
+            #[cfg(feature = "aws")]
+            Self::Aws(steps) => Self::Aws(steps.clone()),
             Self::Other(other) => Self::Other(other.clone()),
         }
     }
@@ -56,6 +67,8 @@ impl Transport {
             Self::Embedded(_) => "embedded",
             #[cfg(feature = "remote")]
             Self::Remote(_) => "remote",
+            #[cfg(feature = "aws")]
+            Self::Aws(_) => "aws",
             Self::Other(_) => "other",
         }
     }
@@ -91,6 +104,8 @@ macro_rules! calls {
                     Self::Embedded(api) => Api::$call(api, $($argument),*).await,
                     #[cfg(feature = "remote")]
                     Self::Remote(api) => Api::$call(api, $($argument),*).await,
+                    #[cfg(feature = "aws")]
+                    Self::Aws(Other(api)) => Erased::$call(&**api, $($argument),*).await,
                     Self::Other(Other(api)) => Erased::$call(&**api, $($argument),*).await,
                 }
             })*
@@ -100,6 +115,8 @@ macro_rules! calls {
                     Self::Embedded(api) => Api::function(api, name).await,
                     #[cfg(feature = "remote")]
                     Self::Remote(api) => Api::function(api, name).await,
+                    #[cfg(feature = "aws")]
+                    Self::Aws(Other(api)) => Erased::function(&**api, name.to_owned()).await,
                     Self::Other(Other(api)) => Erased::function(&**api, name.to_owned()).await,
                 }
             }

@@ -1,6 +1,8 @@
 //! The client with a real grid in the same process: handlers of every form, and what outlives a process.
 #![cfg(feature = "embedded")]
 
+mod promises;
+
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use sheaf::{Bytes, Code, Failure, FailureKind, Function, Grid, GridError, Outcome, TaskError};
@@ -86,29 +88,30 @@ async fn handlers_of_every_form_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_tasks_come_back_once() {
-    const TASKS: u64 = 200_000;
+async fn a_grid_in_this_process_keeps_the_promises() {
     let grid = memory().await;
     let echo = grid.handler("echo", |number: u64| Ok::<_, String>(number)).await.expect("registered");
-    let mut results = grid.job("many").map(&echo, 0..TASKS).start().await.expect("started");
-    let mut seen = vec![false; TASKS as usize];
-    while let Some(result) = results.next().await {
-        let result = result.expect("the grid works");
-        assert_eq!(result.outcome, Ok(result.index));
-        assert!(!std::mem::replace(&mut seen[result.index as usize], true), "{} came twice", result.index);
-    }
-    assert!(seen.into_iter().all(|seen| seen));
+    promises::many_tasks_come_back_once(&grid, &echo, 200_000).await;
+    promises::results_come_in_order(&grid, &echo, 2_000).await;
+    promises::tickets_resolve(&grid, &echo, 2_000).await;
+    promises::a_job_is_there_for_others(&grid, &echo, 2_000).await;
     grid.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tickets_resolve() {
-    let grid = memory().await;
+async fn what_is_cancelled_ends() {
+    // No slots: nothing runs.
+    let grid = sheaf::builder().memory(true).slots(0).connect().await.expect("a grid in memory");
     let echo = grid.handler("echo", |number: u64| Ok::<_, String>(number)).await.expect("registered");
-    let tickets = futures::future::try_join_all((0..2_000).map(|number| grid.submit(&echo, number))).await;
-    for (number, ticket) in tickets.expect("accepted").into_iter().enumerate() {
-        assert_eq!(ticket.await.expect("works").outcome, Ok(number as u64));
+    let mut results = grid.job("cancelled").chunk_tasks(10).map(&echo, 0..200).start().await.expect("started");
+    results.submitted().await.expect("submitted");
+    results.job().cancel().await.expect("cancelled");
+    let mut ended = 0;
+    while let Some(result) = results.next().await {
+        assert_eq!(result.expect("works").outcome, Err(TaskError::Cancelled));
+        ended += 1;
     }
+    assert_eq!(ended, 200);
     grid.close().await;
 }
 

@@ -53,6 +53,57 @@ async fn a_grid_that_restarts_is_waited_for() {
     assert_eq!(fake.runs(), 20_000);
 }
 
+/// No answer comes while there is no news, and none that is waited for survives the restarts.
+#[tokio::test(start_paused = true)]
+async fn a_job_without_news_is_waited_for_through_any_number_of_restarts() {
+    let fake = Fake::new();
+    fake.knows(0.1).behave(|manners| manners.hold = true);
+    let grid = Grid::over(fake.clone());
+    let mut results = grid.job("quiet").chunk_tasks(10).map(&echo(), 0..100).start().await.expect("started");
+    results.submitted().await.expect("submitted");
+    let job = grid.attach(results.job_id()).await.expect("there");
+    let mut progress = job.progress();
+    let restarts = fake.clone();
+    tokio::spawn(async move {
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            restarts.behave(|manners| manners.away = true);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            restarts.behave(|manners| manners.away = false);
+        }
+        restarts.behave(|manners| manners.hold = false);
+    });
+    let watched = async {
+        while !progress.changed().await?.is_over() {}
+        Ok::<_, sheaf::GridError>(())
+    };
+    let (read, waited, watched) = tokio::join!(read_all(&mut results), job.wait(), watched);
+    assert_echoed(&read.expect("read"), 100);
+    assert_eq!(waited.expect("waited").summary.totals.succeeded, 100);
+    watched.expect("watched");
+    assert!(fake.calls("results") < 3_000, "restarts cost few calls: {}", fake.calls("results"));
+}
+
+/// The same for tickets, which read in their own way.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_outlives_any_number_of_restarts() {
+    let fake = Fake::new();
+    fake.knows(0.1).behave(|manners| manners.hold = true);
+    let grid = Grid::over(fake.clone());
+    let ticket = grid.submit(&echo(), 7).await.expect("accepted");
+    let restarts = fake.clone();
+    tokio::spawn(async move {
+        for _ in 0..150 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            restarts.behave(|manners| manners.away = true);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            restarts.behave(|manners| manners.away = false);
+        }
+        restarts.behave(|manners| manners.hold = false);
+    });
+    assert_eq!(ticket.await.expect("works").outcome, Ok(7));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_grid_that_stays_away_is_an_error_in_the_end() {
     let fake = Fake::new();

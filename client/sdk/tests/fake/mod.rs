@@ -284,6 +284,15 @@ impl Fake {
         manners.wait_for(|manners| ready(manners)).await.expect("the fake keeps the sender");
     }
 
+    /// What a call gives that waits, unless the grid goes away meanwhile.
+    async fn unless_it_goes<T>(&self, waiting: impl Future<Output = T>) -> Answer<T> {
+        tokio::select! {
+            biased;
+            () = self.until(|manners| manners.away) => Err(ApiError::new(Code::Unknown, "the answer was lost")),
+            answer = waiting => Ok(answer),
+        }
+    }
+
     fn accept(&self, id: JobId, chunk: &SubmitChunk) -> ChunkAnswer {
         let refuse = |error| ChunkAnswer::Refused { error };
         let (throttle, refused) = {
@@ -485,7 +494,7 @@ impl Api for Fake {
                 news.changed().await.expect("the fake keeps the sender");
             }
         };
-        match tokio::time::timeout(Duration::from_millis(wait_ms), wait).await {
+        match self.unless_it_goes(tokio::time::timeout(Duration::from_millis(wait_ms), wait)).await? {
             Ok(view) => view,
             Err(_) => self.view(job),
         }
@@ -513,14 +522,10 @@ impl Api for Fake {
                 news.changed().await.expect("the fake keeps the sender");
             }
         };
-        let page = match tokio::time::timeout(Duration::from_millis(read.wait_ms), wait).await {
+        match self.unless_it_goes(tokio::time::timeout(Duration::from_millis(read.wait_ms), wait)).await? {
             Ok(page) => page,
             Err(_) => page(),
-        };
-        if self.manners.borrow().away {
-            return Err(ApiError::new(Code::Unknown, "the answer was lost"));
         }
-        page
     }
 
     async fn cancel(&self, id: JobId) -> Answer<JobView> {

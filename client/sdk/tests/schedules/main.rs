@@ -15,6 +15,9 @@ extern crate self as tokio_util;
 extern crate shuttle_parking_lot as parking_lot;
 extern crate shuttle_tokio as tokio;
 
+#[cfg(feature = "aws")]
+#[path = "../../src/aws.rs"]
+mod aws;
 #[path = "../../src/batch.rs"]
 mod batch;
 #[path = "../../src/budget.rs"]
@@ -47,7 +50,7 @@ mod progress;
 #[path = "../../src/reader.rs"]
 mod reader;
 #[cfg(feature = "remote")]
-#[path = "../../src/remote.rs"]
+#[path = "../../src/remote/mod.rs"]
 mod remote;
 #[path = "../../src/results.rs"]
 mod results;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use sheaf_api::Api;
+use sheaf_api::{Api, wire::JobFilter};
 use sheaf_http::Token;
 use sheaf_local::Address;
 
@@ -25,6 +25,10 @@ const SYNC_BYTES: usize = 4_096;
 const SYNC_WARN: Duration = Duration::from_millis(20);
 /// The file system's clock and ours may differ by this much: files are stamped with a coarse one.
 const CLOCK_WARN: Duration = Duration::from_secs(2);
+/// The clock of a grid elsewhere and ours may differ by this much, and by this much at the most. Source: AWS takes signatures of
+/// five minutes before and after.
+const SKEW_WARN: Duration = Duration::from_secs(30);
+const SKEW_FAIL: Duration = Duration::from_secs(300);
 /// How long a grid may take to answer.
 const ANSWER_MS_MAX: u64 = 2_000;
 /// No clock is right that says less: 2026-01-01.
@@ -47,7 +51,7 @@ pub(super) async fn all(settings: &Settings) -> Vec<Finding> {
                 findings.push(served(&directory).await);
             }
         }
-        Err(_) => findings.push(remote(settings).await),
+        Err(_) => findings.extend(elsewhere(settings).await),
     }
     findings.push(children());
     findings
@@ -192,13 +196,88 @@ async fn served(directory: &Path) -> Finding {
     answered(check, &address.url, called.await)
 }
 
-async fn remote(settings: &Settings) -> Finding {
+/// A grid that is not on this machine.
+async fn elsewhere(settings: &Settings) -> Vec<Finding> {
+    let mut findings = aws(settings).await;
+    if findings.iter().any(|finding| finding.health == Health::Fail) {
+        // It could only say the same again, and less clearly.
+        return findings;
+    }
     let place = settings.client.place.value.to_string();
-    let called = async {
-        let grid = settings.connect_options(None).connect().await.map_err(|error| error.to_string())?;
-        grid.info().await.map_err(|error| error.to_string())
+    let grid = match settings.connect_options(None).connect().await {
+        Ok(grid) => grid,
+        Err(error) => {
+            let hint = error.hint().unwrap_or("check the address in SHEAF_GRID").to_owned();
+            findings.push(Finding::new("grid", Health::Fail, format!("{place}: {error}")).with_hint(hint));
+            return findings;
+        }
     };
-    answered("grid", &place, called.await)
+    // The second goes all the way to what it stores in.
+    let called = async {
+        let view = grid.info().await?;
+        grid.jobs(JobFilter { limit: 1, ..JobFilter::default() }).await.map(|_| view)
+    };
+    findings.push(answered("grid", &place, called.await.map_err(|error| error.to_string())));
+    if let sheaf::Transport::Remote(remote) = grid.api() {
+        let date = remote.clone().with_retry_ms_max(ANSWER_MS_MAX).date().await;
+        findings.push(clock_of(date.ok().flatten().as_deref()));
+    }
+    findings
+}
+
+/// What can be told of a grid on AWS besides whether it answers.
+#[cfg(feature = "aws")]
+async fn aws(settings: &Settings) -> Vec<Finding> {
+    use sheaf::{
+        Place,
+        aws::{check, check_credentials, load_config},
+    };
+    let checks = match &settings.client.place.value {
+        Place::Aws(name) => check(&load_config().await, name).await,
+        // Without a token, requests are signed.
+        Place::Url(url) if url.starts_with("https:") && settings.client.token.value == sheaf::Token::Absent => {
+            vec![check_credentials(&load_config().await).await]
+        }
+        _ => Vec::new(),
+    };
+    checks.into_iter().map(Finding::from).collect()
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "with the feature it calls AWS")]
+async fn aws(_: &Settings) -> Vec<Finding> {
+    Vec::new()
+}
+
+#[cfg(feature = "aws")]
+impl From<sheaf::aws::Check> for Finding {
+    fn from(check: sheaf::aws::Check) -> Self {
+        let health = match check.health {
+            sheaf::aws::Health::Ok => Health::Ok,
+            sheaf::aws::Health::Warn => Health::Warn,
+            sheaf::aws::Health::Fail => Health::Fail,
+        };
+        Self { check: check.name, health, found: check.found, hint: check.hint }
+    }
+}
+
+/// Our clock against that of a server, by the date of an answer.
+fn clock_of(date: Option<&str>) -> Finding {
+    let check = "clock";
+    let parsed = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+    let Some(theirs) = parsed else {
+        return Finding::new(check, Health::Warn, "cannot be told: the answer has no date");
+    };
+    let apart_ms = theirs.as_millisecond().abs_diff(jiff::Timestamp::now().as_millisecond());
+    let found = format!("{} from the grid's", text::duration(Duration::from_millis(apart_ms)));
+    match Duration::from_millis(apart_ms) {
+        // Dates have whole seconds.
+        apart if apart <= SKEW_WARN => Finding::new(check, Health::Ok, "as the grid's"),
+        apart if apart <= SKEW_FAIL => Finding::new(check, Health::Warn, found)
+            .with_hint("set the clock: AWS refuses what is signed 5 minutes off, and deadlines depend on it"),
+        _ => Finding::new(check, Health::Fail, found)
+            .with_hint("set the clock: AWS refuses what is signed 5 minutes off, and deadlines depend on it"),
+    }
 }
 
 fn answered(check: &'static str, place: &str, answer: Result<sheaf_api::wire::GridView, String>) -> Finding {

@@ -13,6 +13,9 @@ use crate::{
 };
 
 /// Check what a grid needs of this machine, and say what to do about what is wrong
+///
+/// Of a grid behind a URL it checks whether it answers, and the clock; of one on AWS (aws:NAME) also credentials, table, stream,
+/// bucket, queues and functions, as far as the rights of the user allow.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {}
 

@@ -3,14 +3,17 @@
 //! A call that did not arrive, or whose answer was lost, is sent again until its time is over: every call may be repeated.
 //! So a client outlives a restart of its grid, and what it gets in the end says truly whether its write may have happened.
 
-use std::{error::Error as _, fmt, time::Duration};
+mod access;
+mod by_reference;
+
+use std::{error::Error as _, fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Client, Method, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    Client, Method, RequestBuilder, StatusCode, Url,
+    header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sheaf_api::{
     Answer, Api, ApiError, Code, stream,
     wire::{
@@ -19,9 +22,11 @@ use sheaf_api::{
     },
 };
 use sheaf_core::{FunctionName, JobId, Seal, TaskId, limits};
-use tokio::time::timeout;
+use tokio::{sync::OnceCell, time::timeout};
 use tracing::Instrument;
 
+use self::access::Access;
+pub(crate) use self::access::missing_feature;
 use crate::retry::{self, Patience};
 
 /// How long a call is repeated, from its first failure on, unless [`Remote::with_retry_ms_max`] says otherwise.
@@ -39,18 +44,26 @@ const ROOM_BYTES_MAX: usize = 2 * limits::RESULT_PAGE_BYTES_TARGET;
 /// A set of chunks longer than this as text travels in a body instead of the URL.
 const URL_SET_BYTES_MAX: usize = 4_096;
 const JSON: &str = "application/json";
+/// The header that names the body of a request, where that lies in the grid's bucket.
+const BODY_HEADER: &str = "x-sheaf-body";
+/// The header that says where the body of an answer is.
+const BODY_URL_HEADER: &str = "x-sheaf-body-url";
 
 /// The calls of a grid that runs elsewhere. Cloning shares its connections.
 ///
 /// Calls that failed with [`Code::Throttled`], [`Code::Unavailable`] or [`Code::Unknown`] are repeated with exponential
 /// back-off and jitter, and not before the time that the grid names. An error that comes out in the end is
 /// [`Code::Unknown`] when any of the repetitions may have happened.
+///
+/// A call that is repeated does not wait for news any more, and may so answer earlier than it was told to. Bodies that are too
+/// large for a grid behind Lambdas go through its bucket.
 #[derive(Clone)]
 pub struct Remote {
     client: Client,
     base: Url,
-    /// None without a token.
-    authorization: Option<HeaderValue>,
+    access: Access,
+    /// Whether the grid takes bodies by reference, once that mattered.
+    takes_references: Arc<OnceCell<bool>>,
     retry_ms_max: u64,
 }
 
@@ -58,23 +71,24 @@ impl Remote {
     /// A client of the grid at a URL such as `http://127.0.0.1:7433`, with its token; an empty one is not sent. Does not connect
     /// yet.
     ///
+    /// `https://` takes the feature `https`, and without a token the feature `aws`: requests are then signed with the AWS
+    /// credentials of this process, found as the AWS command line finds them. So are those to an API of AWS (a host like
+    /// `….execute-api.….amazonaws.com`) in any case.
+    ///
     /// # Errors
-    /// [`Code::Invalid`] when the URL or the token is not one.
+    /// [`Code::Invalid`] when the URL or the token is not one, or when it takes a feature that this build lacks.
     pub fn new(url: &str, token: &str) -> Answer<Self> {
         let base = Url::parse(url).map_err(|error| ApiError::invalid(format!("{url:?} is not a URL: {error}")))?;
-        if base.scheme() != "http" || !base.username().is_empty() || base.password().is_some() {
+        if !matches!(base.scheme(), "http" | "https") || !base.username().is_empty() || base.password().is_some() {
             let message = format!("{}:// is not where a grid can be reached", base.scheme());
             return Err(ApiError::invalid(message).with_hint("give an address such as http://127.0.0.1:7433"));
         }
-        let authorization = match token {
-            "" => None,
-            token => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                    .map_err(|_| ApiError::invalid("the token holds characters that no token has"))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
+        if base.scheme() == "https" && !cfg!(feature = "https") {
+            let message =
+                format!("{base} takes the feature `https` of sheaf-sdk, which this program was built without");
+            return Err(ApiError::invalid(message).with_hint("build it with that feature, or `aws`"));
+        }
+        let access = Access::new(&base, token)?;
         let mut client = Client::builder()
             .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
             .pool_idle_timeout(Duration::from_millis(IDLE_MS_MAX))
@@ -82,15 +96,31 @@ impl Remote {
         if matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
             client = client.no_proxy();
         }
+        // Names below `localhost` are this machine, whatever its resolver knows of them (RFC 6761).
+        if let Some(name) = base.host_str().filter(|name| name.ends_with(".localhost")) {
+            client = client.no_proxy().resolve(name, std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+        }
         let client = client.build();
         let client = client.map_err(|error| ApiError::new(Code::Internal, format!("no HTTP client: {error}")))?;
-        Ok(Self { client, base, authorization, retry_ms_max: RETRY_MS_DEFAULT })
+        Ok(Self { client, base, access, takes_references: Arc::default(), retry_ms_max: RETRY_MS_DEFAULT })
     }
 
     /// The same, repeating a call for at most so long from its first failure on; 0 for never.
     pub const fn with_retry_ms_max(mut self, retry_ms_max: u64) -> Self {
         self.retry_ms_max = retry_ms_max;
         self
+    }
+
+    /// What the grid's clock says, as it stands in the header `Date` of an answer (RFC 9110); none if it has no clock.
+    pub async fn date(&self) -> Answer<Option<String>> {
+        let request = self.get("grid", &["grid"]);
+        let patience = Patience::of(self.retry());
+        let answer = retry::call_with(patience, || self.exchange_for(&request, None, false)).await?;
+        Ok(answer.headers.get(DATE).and_then(|date| date.to_str().ok()).map(ToOwned::to_owned))
+    }
+
+    const fn retry(&self) -> Duration {
+        Duration::from_millis(self.retry_ms_max)
     }
 
     fn request(&self, name: &'static str, method: Method, path: &[&str]) -> Request {
@@ -119,39 +149,80 @@ impl Remote {
             let message = format!("{} of {found} bytes: the limit is {limit}", request.name);
             return Err(ApiError::new(Code::TooLarge, message).with_hint("send fewer chunks at a time"));
         }
-        let patience = Patience::of(Duration::from_millis(self.retry_ms_max));
         let span = tracing::debug_span!("call", name = request.name);
-        retry::call_with(patience, || self.attempt(&request)).instrument(span).await
+        let answered = async {
+            let reference = self.put_aside(&request).await?;
+            self.repeated(&request, reference.as_deref()).await
+        };
+        // Large, and on the stack of whoever calls any way to a grid.
+        Box::pin(answered.instrument(span)).await
     }
 
-    async fn attempt(&self, request: &Request) -> Answer<Bytes> {
-        let mut builder = self.client.request(request.method.clone(), request.url.clone());
-        if let Some(authorization) = &self.authorization {
-            builder = builder.header(AUTHORIZATION, authorization.clone());
+    /// Sends a request, or one whose body is put aside, until it is answered for good.
+    async fn repeated(&self, request: &Request, reference: Option<&str>) -> Answer<Bytes> {
+        let mut tried = false;
+        let attempt = || self.attempt(request, reference, std::mem::replace(&mut tried, true));
+        retry::call_with(Patience::of(self.retry()), attempt).await
+    }
+
+    async fn attempt(&self, request: &Request, reference: Option<&str>, is_repeated: bool) -> Answer<Bytes> {
+        let Arrived { status, headers, mut body } = self.exchange_for(request, reference, is_repeated).await?;
+        if let Some(url) = headers.get(BODY_URL_HEADER) {
+            body = self.fetch(url.to_str().unwrap_or_default()).await?;
         }
+        if status.is_success() {
+            return Ok(body);
+        }
+        let retry_after_s = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(refused(request.name, status, &body, retry_after_s, self.access.is_of_aws()))
+    }
+
+    /// Makes a call once. A repeated one does not wait: see [`retry::poll`].
+    async fn exchange_for(&self, request: &Request, reference: Option<&str>, is_repeated: bool) -> Answer<Arrived> {
+        let wait_ms = if is_repeated { 0 } else { request.wait_ms };
+        let mut url = request.url.clone();
+        if wait_ms > 0 {
+            append(&mut url, "wait_ms", &wait_ms.to_string());
+        }
+        let headers = self.access.headers(request, &url, reference).await?;
+        let mut builder = self.client.request(request.method.clone(), url).headers(headers);
         if !request.media_type.is_empty() {
-            builder = builder.header(CONTENT_TYPE, request.media_type).body(request.body.clone());
+            builder = builder.header(CONTENT_TYPE, request.media_type);
         }
-        let upload_ms = (request.body.len() / UPLOAD_BYTES_PER_MS_MIN) as u64;
-        let patience = Duration::from_millis(request.wait_ms + ANSWER_MS_MAX + upload_ms);
-        let silent = || lost(request.name, "it did not come in time");
-        let answer = timeout(patience, builder.send()).await.map_err(|_| silent())?;
-        let mut answer = answer.map_err(|error| self.unanswered(request.name, error))?;
+        let bytes = match reference {
+            Some(name) => {
+                builder = builder.header(BODY_HEADER, name);
+                0
+            }
+            None => {
+                if !request.body.is_empty() {
+                    builder = builder.body(request.body.clone());
+                }
+                request.body.len()
+            }
+        };
+        self.exchange(request.name, builder, bytes, wait_ms).await
+    }
+
+    /// Sends a request with a body of so many bytes and reads all of its answer, which may come so late.
+    async fn exchange(&self, name: &str, request: RequestBuilder, bytes: usize, wait_ms: u64) -> Answer<Arrived> {
+        let upload_ms = (bytes / UPLOAD_BYTES_PER_MS_MIN) as u64;
+        let patience = Duration::from_millis(wait_ms + ANSWER_MS_MAX + upload_ms);
+        let silent = || lost(name, "it did not come in time");
+        let answer = timeout(patience, request.send()).await.map_err(|_| silent())?;
+        let mut answer = answer.map_err(|error| self.unanswered(name, error))?;
         let mut body = BytesMut::new();
         let pause_max = Duration::from_millis(ANSWER_MS_MAX);
         while let Some(piece) = timeout(pause_max, answer.chunk()).await.map_err(|_| silent())?.transpose() {
-            let piece = piece.map_err(|error| lost(request.name, root(&error)))?;
+            let piece = piece.map_err(|error| lost(name, root(&error)))?;
             if body.is_empty() {
                 let announced = answer.content_length().map_or(0, |bytes| bytes as usize);
                 body.reserve(announced.min(ROOM_BYTES_MAX).max(piece.len()));
             }
             body.extend_from_slice(&piece);
         }
-        if answer.status().is_success() {
-            return Ok(body.freeze());
-        }
-        let retry_after_s = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Err(refused(request.name, answer.status(), &body, retry_after_s))
+        let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+        Ok(Arrived { status, headers, body: body.freeze() })
     }
 
     /// What it means that there is no answer at all.
@@ -174,6 +245,13 @@ impl fmt::Debug for Remote {
     }
 }
 
+/// An answer, whole.
+struct Arrived {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
 /// One request, which can be sent any number of times.
 struct Request {
     name: &'static str,
@@ -186,7 +264,7 @@ struct Request {
 
 impl Request {
     fn query(mut self, name: &str, value: impl fmt::Display) -> Self {
-        self.url.query_pairs_mut().append_pair(name, &value.to_string());
+        append(&mut self.url, name, &value.to_string());
         self
     }
 
@@ -211,9 +289,15 @@ impl Request {
     /// The answer may take so much longer, because the call waits for something.
     fn waiting(mut self, wait_ms: u64) -> Self {
         self.wait_ms = wait_ms.min(limits::LONG_POLL_MS_MAX);
-        let wait_ms = self.wait_ms;
-        self.query_some("wait_ms", (wait_ms > 0).then_some(wait_ms))
+        self
     }
+}
+
+/// Adds a query parameter. Spaces are not written as plus signs, which those who check a signature may read as such.
+fn append(url: &mut Url, name: &str, value: &str) {
+    url.query_pairs_mut().append_pair(name, value);
+    let query = url.query().unwrap_or_default().replace('+', "%20");
+    url.set_query(Some(&query));
 }
 
 fn lost(name: &str, cause: impl fmt::Display) -> ApiError {
@@ -234,8 +318,15 @@ fn root(error: &reqwest::Error) -> String {
     cause.map_or_else(|| "the connection failed".into(), ToString::to_string)
 }
 
+/// What something before a grid says instead of it.
+#[derive(Default, Deserialize)]
+struct Said {
+    #[serde(alias = "Message")]
+    message: String,
+}
+
 /// The error in an answer; where it is not from a grid but from something before it, what its status says.
-fn refused(name: &str, status: StatusCode, body: &[u8], retry_after_s: Option<u64>) -> ApiError {
+fn refused(name: &str, status: StatusCode, body: &[u8], retry_after_s: Option<u64>, is_of_aws: bool) -> ApiError {
     if let Ok(error) = serde_json::from_slice(body) {
         return error;
     }
@@ -246,12 +337,20 @@ fn refused(name: &str, status: StatusCode, body: &[u8], retry_after_s: Option<u6
         409 => Code::Conflict,
         413 => Code::TooLarge,
         429 => Code::Throttled,
-        503 => Code::Unavailable,
+        // API Gateway says so, too, when the function did not answer in time.
+        503 if !is_of_aws => Code::Unavailable,
         300..500 => Code::Invalid,
         _ => Code::Unknown,
     };
+    let said = serde_json::from_slice::<Said>(body).unwrap_or_default().message;
+    let reason = if said.is_empty() { "and no reason".to_owned() } else { format!("and {said:?}") };
     let retry_after_ms = retry_after_s.map(|seconds| seconds.saturating_mul(1_000));
-    ApiError { retry_after_ms, ..ApiError::new(code, format!("{name} was answered with {status} and no reason")) }
+    let error =
+        ApiError { retry_after_ms, ..ApiError::new(code, format!("{name} was answered with {status} {reason}")) };
+    if is_of_aws && code == Code::Forbidden {
+        return error.with_hint("it takes the right execute-api:Invoke on the grid's API, and a clock that is right");
+    }
+    error
 }
 
 impl Api for Remote {
@@ -355,4 +454,35 @@ impl Api for Remote {
 
 fn task_path(task: TaskId) -> [String; 3] {
     [task.chunk.job.to_string(), task.chunk.number.to_string(), task.index.to_string()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_before_a_grid_is_understood() {
+        let refused = |status: u16, body: &str, is_of_aws| {
+            let error =
+                refused("grid", StatusCode::from_u16(status).expect("one"), body.as_bytes(), Some(2), is_of_aws);
+            assert_eq!(error.retry_after_ms, Some(2_000));
+            error
+        };
+        let forbidden = refused(403, r#"{"message":"Forbidden"}"#, true);
+        assert_eq!(forbidden.message, "grid was answered with 403 Forbidden and \"Forbidden\"");
+        assert!(forbidden.hint.is_some_and(|hint| hint.contains("execute-api:Invoke")));
+        // A function that did not answer in time may have done what it was asked.
+        assert_eq!(refused(503, r#"{"message":"Service Unavailable"}"#, true).code, Code::Unknown);
+        assert_eq!(refused(503, "<html>", false).code, Code::Unavailable);
+        assert_eq!(refused(413, r#"{"Message":"Request Too Long"}"#, true).code, Code::TooLarge);
+        assert!(refused(502, "", false).message.ends_with("and no reason"));
+    }
+
+    #[test]
+    fn spaces_are_no_plus_signs() {
+        let mut url = Url::parse("http://grid/v1/jobs").expect("a URL");
+        append(&mut url, "name", "a + b&c");
+        append(&mut url, "limit", "1");
+        assert_eq!(url.query(), Some("name=a%20%2B%20b%26c&limit=1"));
+    }
 }
