@@ -1,10 +1,17 @@
-//! What people repeat: setting up a machine, and checking the tree.
+//! What people repeat: setting up a machine, checking the tree, deploying a grid.
 
+mod conformance;
+mod cost;
+mod deploy;
+mod e2e_aws;
 mod fuzz;
+mod infra;
+mod package;
 mod setup;
+mod terraform;
 mod test;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
@@ -31,6 +38,41 @@ enum Task {
         /// Only these targets.
         targets: Vec<String>,
     },
+    /// Run jobs through all steps while every request to AWS is counted, and print what they cost; nothing leaves this machine.
+    Cost,
+    /// Check infra/terraform and the Dockerfile, without an account: format, validity, plans and policies.
+    Infra,
+    /// Run the suite of the ports over every backend, and print a table of promises and backends.
+    Conformance,
+    /// Package the Lambdas, deploy a grid to an AWS on this machine, put it through its scenarios, and destroy it.
+    E2eAws {
+        #[command(flatten)]
+        options: e2e_aws::Options,
+    },
+    /// Build the Lambdas' zips and the program of the containers into target/lambda.
+    Package {
+        #[command(flatten)]
+        architecture: package::ArchitectureArgs,
+        /// Cargo's profile.
+        #[arg(long, default_value = "lambda")]
+        profile: String,
+    },
+    /// Bring a grid to AWS, or change it, with Terraform. See docs/aws.md.
+    Deploy {
+        #[command(flatten)]
+        grid: deploy::GridArgs,
+        /// The folder of the zips; without it, where `package` puts them.
+        #[arg(long)]
+        packages: Option<PathBuf>,
+        /// Only say what would be done.
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Remove a grid from AWS, with all that it holds.
+    Destroy {
+        #[command(flatten)]
+        grid: deploy::GridArgs,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,5 +84,20 @@ fn main() -> anyhow::Result<()> {
             anyhow::ensure!(fuzzed.failed == 0, "there are crashes above; their inputs are in tests/fuzz/artifacts");
             Ok(())
         }
+        Task::Cost => cost::run(),
+        Task::Conformance => conformance::run(),
+        Task::E2eAws { options } => {
+            let checked = e2e_aws::run(&options)?;
+            anyhow::ensure!(checked.failed == 0, "there are failures above");
+            Ok(())
+        }
+        Task::Infra => {
+            let checked = infra::run()?;
+            anyhow::ensure!(checked.failed == 0, "there are failures above");
+            Ok(())
+        }
+        Task::Package { architecture, profile } => package::run(architecture.get(), &profile),
+        Task::Deploy { grid, packages, plan } => deploy::deploy(&grid, packages.as_deref(), plan),
+        Task::Destroy { grid } => deploy::destroy(&grid),
     }
 }

@@ -13,6 +13,8 @@ const PROGRAMS: [(&str, &str); 3] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresq
 const EXAMPLES: Venv = Venv { folder: "target/venv", requirements: "client/examples/python/requirements.txt" };
 /// An AWS on loopback, for the tests of the ports on AWS.
 const AWS: Venv = Venv { folder: "target/aws-venv", requirements: "shared/aws/tests/requirements.txt" };
+/// What builds Lambdas, and what checks the infrastructure.
+const INFRA: Venv = Venv { folder: "target/infra-venv", requirements: "infra/requirements.txt" };
 
 /// A Python venv of this workspace.
 struct Venv {
@@ -55,10 +57,22 @@ pub(crate) fn run() -> anyhow::Result<Machine> {
     };
     let python = make(&EXAMPLES);
     make(&AWS);
+    make(&INFRA);
     for thing in &missing {
         println!("MISSING: {thing}; tests that need it are skipped");
     }
     Ok(Machine { python, missing })
+}
+
+/// The folder of programs for building Lambdas and checking the infrastructure, made if it is not there.
+pub(crate) fn infra() -> anyhow::Result<PathBuf> {
+    INFRA.make().map(|python| python.parent().expect("it is in a folder").to_owned())
+}
+
+/// The AWS on loopback, made if it is not there; none if it cannot be had.
+pub(crate) fn ministack() -> Option<PathBuf> {
+    let python = AWS.make().inspect_err(|error| eprintln!("no {}: {error:#}", AWS.folder)).ok()?;
+    Some(python.with_file_name("ministack")).filter(|program| program.is_file())
 }
 
 /// Finds a program on the PATH or where Debian keeps PostgreSQL's.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    fuzz,
+    e2e_aws, fuzz, infra,
     setup::{self, root, succeed},
 };
 
@@ -44,6 +44,12 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     let (passed, failed) =
         fuzzed.as_ref().map_or((passed, count.failed), |fuzzed| (passed + fuzzed.passed, count.failed + fuzzed.failed));
     skipped.extend(fuzzed.and_then(|fuzzed| fuzzed.skipped));
+    let checked = infra::run()?;
+    let (passed, failed) = (passed + checked.passed, failed + checked.failed);
+    skipped.extend(checked.skipped);
+    let deployed = e2e_aws::run(&e2e_aws::Options { quick: true, ..Default::default() })?;
+    let (passed, failed) = (passed + deployed.passed, failed + deployed.failed);
+    skipped.extend(deployed.skipped);
     println!();
     let skips = skipped.len();
     skipped.sort();

@@ -1,0 +1,121 @@
+# Plans of containers.
+
+mock_provider "aws" {
+  source = "./tests/aws"
+}
+
+variables {
+  grid     = "night"
+  region   = "eu-west-1"
+  packages = "./tests/packages"
+  workers  = { image = "registry.example.com/sheaf-worker:1" }
+}
+
+run "fargate" {
+  command = apply
+
+  assert {
+    condition     = output.cluster == "night" && toset(keys(module.workers[0].services)) == toset(["spot", "on-demand"])
+    error_message = "There is a service per lane."
+  }
+  assert {
+    condition     = alltrue([for service in module.workers[0].services : service.desired_count == 0])
+    error_message = "Without work nothing runs."
+  }
+  assert {
+    condition     = one(module.workers[0].services.spot.capacity_provider_strategy[*].capacity_provider) == "FARGATE_SPOT"
+    error_message = "The spot lane runs on spot capacity only."
+  }
+  assert {
+    condition     = module.workers[0].fleet == null
+    error_message = "Fargate needs no fleet."
+  }
+  assert {
+    condition = alltrue([for lane, task in module.workers[0].tasks : alltrue([for container in jsondecode(task.container_definitions) :
+      container.readonlyRootFilesystem && !container.privileged && container.user != "0:0" && container.user != "root" && container.stopTimeout >= 90 &&
+      jsonencode(container.linuxParameters.capabilities.drop) == jsonencode(["ALL"]) &&
+      contains(container.environment, { name = "SHEAF_LANES", value = lane })
+    ])])
+    error_message = "A container cannot write to its root, is not root, has time to drain, and knows its lane."
+  }
+  assert {
+    condition     = module.functions.deployed.submit.environment[0].variables.SHEAF_SPOT == "1"
+    error_message = "The Lambdas know that there are containers."
+  }
+}
+
+run "scaling" {
+  command = apply
+
+  assert {
+    condition     = alltrue([for target in module.workers[0].scaling.targets : target.min_capacity == 0])
+    error_message = "Down to nothing."
+  }
+  assert {
+    condition = jsonencode([for step in module.workers[0].scaling.steps.spot : [step.from, step.to, step.capacity]]) == jsonencode([
+      [0, 300, 1], [300, 600, 2], [600, 1200, 4], [1200, 2400, 8], [2400, null, 10],
+    ])
+    error_message = "More containers for more work, without a gap, up to the maximum."
+  }
+}
+
+run "scaling_of_one" {
+  command = apply
+  variables {
+    workers = { image = "registry.example.com/sheaf-worker:1", spot_max = 1, on_demand_max = 0 }
+  }
+
+  assert {
+    condition     = jsonencode([for step in module.workers[0].scaling.steps.spot : [step.from, step.to, step.capacity]]) == jsonencode([[0, null, 1]])
+    error_message = "One container, for any work."
+  }
+  assert {
+    condition     = keys(module.workers[0].services) == ["spot"]
+    error_message = "A lane that may have no container has no service."
+  }
+}
+
+run "no_scaling" {
+  command = apply
+  variables {
+    workers = { image = "registry.example.com/sheaf-worker:1", scaling = false }
+  }
+
+  assert {
+    condition     = length(module.workers[0].scaling.targets) == 0
+    error_message = "It can be turned off."
+  }
+}
+
+run "share_of_on_demand" {
+  command = apply
+  variables {
+    workers = { image = "registry.example.com/sheaf-worker:1", on_demand_share = 20 }
+  }
+
+  assert {
+    condition     = { for strategy in module.workers[0].services.spot.capacity_provider_strategy : strategy.capacity_provider => strategy.weight } == { FARGATE_SPOT = 80, FARGATE = 20 }
+    error_message = "Some of the spot lane can be had whatever the spot market does."
+  }
+}
+
+run "fleet" {
+  command = apply
+  variables {
+    workers = { image = "registry.example.com/sheaf-worker:1", capacity = "ec2" }
+  }
+
+  assert {
+    condition = (
+      module.workers[0].fleet.min_size == 0 && module.workers[0].fleet.desired_capacity == 0 && module.workers[0].fleet.capacity_rebalance && module.workers[0].fleet.protect_from_scale_in &&
+      module.workers[0].fleet.mixed_instances_policy[0].instances_distribution[0].spot_allocation_strategy == "capacity-optimized-prioritized" &&
+      module.workers[0].fleet.mixed_instances_policy[0].instances_distribution[0].on_demand_base_capacity == 0 &&
+      length(module.workers[0].fleet.mixed_instances_policy[0].launch_template[0].override) >= 3 && length(module.workers[0].fleet.vpc_zone_identifier) >= 2
+    )
+    error_message = "A fleet of several types in several zones, that begins with nothing."
+  }
+  assert {
+    condition     = module.workers[0].tasks.spot.network_mode == "bridge" && module.workers[0].tasks["on-demand"].network_mode == "awsvpc"
+    error_message = "Tasks of the fleet use their machine's address: there is no NAT."
+  }
+}

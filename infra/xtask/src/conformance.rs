@@ -1,0 +1,98 @@
+//! The table of promises: every check of `tests/conformance` over every backend.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::{Command, Stdio},
+};
+
+use crate::setup::root;
+
+/// The backends in the order of the table, as the tests' modules call them.
+const BACKENDS: [&str; 5] = ["memory", "disk", "ministack", "dynoxide", "account"];
+/// A test that cannot run where it is says so on a line that begins with this.
+const SKIPPED: &str = "SKIPPED:";
+
+/// What a backend made of a promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Kept,
+    Broken,
+    Skipped,
+}
+
+type Table = BTreeMap<String, BTreeMap<String, Found>>;
+
+/// Runs the suites and prints the table; fails when a promise is broken.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut table = Table::new();
+    for package in ["sheaf-local", "sheaf-aws"] {
+        let mut tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        tests.current_dir(root()).args(["test", "--locked", "-p", package, "--test", "conformance"]);
+        // One after the other, so that what is skipped stands beside the test that skips itself.
+        tests.args(["--", "--test-threads=1", "--nocapture"]).stdin(Stdio::null());
+        let output = tests.output()?;
+        let said = String::from_utf8_lossy(&[output.stdout, b"\n".to_vec(), output.stderr].concat()).into_owned();
+        read(&said, &mut table);
+        anyhow::ensure!(said.contains("test result:"), "the suite of {package} did not run:\n{said}");
+    }
+    println!("{}", text(&table));
+    let broken = table.values().flat_map(BTreeMap::values).filter(|found| **found == Found::Broken).count();
+    anyhow::ensure!(broken == 0, "{broken} promises are broken");
+    Ok(())
+}
+
+/// Takes in what a suite said: a line `test BACKEND::PORT::CHECK ... ok`, in which other output may stand before the end.
+fn read(said: &str, table: &mut Table) {
+    for part in said.split("\ntest ").skip(1) {
+        let Some((name, rest)) = part.split_once(" ... ") else { continue };
+        let mut words = name.splitn(2, "::");
+        let (Some(backend), Some(promise)) = (words.next(), words.next()) else { continue };
+        if !BACKENDS.contains(&backend) || !promise.contains("::") {
+            continue;
+        }
+        let found = match rest {
+            _ if rest.contains(SKIPPED) => Found::Skipped,
+            _ if rest.split_whitespace().any(|word| word == "ok") => Found::Kept,
+            _ => Found::Broken,
+        };
+        table.entry(promise.to_owned()).or_default().insert(backend.to_owned(), found);
+    }
+}
+
+fn text(table: &Table) -> String {
+    let there: BTreeSet<&str> = table.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
+    let backends: Vec<&str> = BACKENDS.into_iter().filter(|backend| there.contains(backend)).collect();
+    let mut text = format!("{:56}", "PROMISE");
+    backends.iter().for_each(|backend| text += &format!(" {backend:>10}"));
+    for (promise, found) in table {
+        text += &format!("\n{promise:56}");
+        for backend in &backends {
+            let word = match found.get(*backend) {
+                Some(Found::Kept) => "kept",
+                Some(Found::Broken) => "BROKEN",
+                Some(Found::Skipped) => "skipped",
+                None => "-",
+            };
+            text += &format!(" {word:>10}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_suites_say_becomes_a_table() {
+        let mut table = Table::new();
+        let said = "running 4 tests\ntest memory::queue::turns ... ok\ntest disk::queue::turns ... \nthread panicked\nFAILED\n\
+            test account::queue::turns ... \nSKIPPED: no account\nok\ntest other ... ok\n";
+        read(said, &mut table);
+        let found = &table["queue::turns"];
+        assert_eq!(table.len(), 1);
+        assert_eq!((found["memory"], found["disk"], found["account"]), (Found::Kept, Found::Broken, Found::Skipped));
+        let text = text(&table);
+        assert!(text.contains("memory") && text.contains("BROKEN") && !text.contains("dynoxide"), "{text}");
+    }
+}
