@@ -119,7 +119,7 @@ impl Up {
             command.arg("--functions").arg(file);
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("up.log"))?;
-        command.stdout(log.try_clone()?).stderr(log);
+        command.env("SHEAF_LOG", "warn").stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().context("sheaf up")?);
         let until = Instant::now() + Duration::from_secs(30);
         loop {

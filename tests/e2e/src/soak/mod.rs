@@ -103,7 +103,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Arc<Tally>> {
     }
     let audit = audit(directory.path(), &tally);
     println!("{:.1} minutes: {tally}; {audit}", started.elapsed().as_secs_f64() / 60.0);
-    println!("recovery: {}", tally.recovery());
+    println!("recovery: {}; gaps in the feed that were made up for: {}", tally.recovery(), gaps(directory.path()));
     if tally.has_failed() {
         let kept = directory.keep();
         println!("FAILED; the data directory is kept in {}", kept.display());
@@ -132,6 +132,12 @@ fn audit(directory: &Path, tally: &Tally) -> String {
             String::new()
         }
     }
+}
+
+/// How often a grid found that its feed of changes had lost rows, and counted the chunks themselves.
+fn gaps(directory: &Path) -> usize {
+    let log = std::fs::read_to_string(directory.join("up.log")).unwrap_or_default();
+    log.lines().filter(|line| line.contains("the feed has a gap")).count()
 }
 
 /// What a directory takes on disk, holes not counted.

@@ -1,0 +1,109 @@
+//! Machines that vanish.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use sheaf::Function;
+use sheaf_core::{JobId, Lane};
+use tokio::process::Command;
+
+use crate::{
+    deployed::{Deployed, processes},
+    jobs,
+};
+
+/// Longer than a lease, a redelivery and the work.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Submits tasks that sleep to the containers' lane; the job lives on without its client.
+async fn spot_sleepers(grid: &Deployed, tasks: usize, ms: u32, chunk_tasks: u32) -> anyhow::Result<JobId> {
+    let sheaf = grid.connect().await?;
+    let sleep = Function::<serde_json::Value, u32>::named("sleep");
+    let job = sheaf.job("sleepers").lane(Lane::Spot).chunk_tasks(chunk_tasks);
+    let results = job.map(&sleep, vec![json!({ "ms": ms }); tasks]).start().await?;
+    results.submitted().await?;
+    let job = results.job().id();
+    drop(results);
+    sheaf.close().await;
+    Ok(job)
+}
+
+/// Waits until a task's chunk is held by a worker.
+async fn held(grid: &Deployed, job: JobId) -> anyhow::Result<()> {
+    for _ in 0..240 {
+        let task = jobs::explain(grid, &format!("{job}/0/0")).await?;
+        if task.get("chunk_state").and_then(|state| state.as_str()).is_some_and(|state| state == "running") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    anyhow::bail!("no worker took {job}/0")
+}
+
+/// Kills a process at once.
+fn kill(pid: i32) -> anyhow::Result<()> {
+    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+    ensure!(status.success(), "kill -9 {pid} ended with {status}");
+    Ok(())
+}
+
+pub(crate) async fn worker_killed(grid: &Deployed) -> anyhow::Result<String> {
+    let mut first = grid.worker(None)?;
+    let job = spot_sleepers(grid, 8, 3_000, 8).await?;
+    held(grid, job).await?;
+    kill(first.id().context("it runs")? as i32)?;
+    first.wait().await?;
+    let killed = std::time::Instant::now();
+    let mut second = grid.worker(None)?;
+    let totals = grid.wait(job, PATIENCE).await?;
+    second.kill().await?;
+    ensure!(totals.succeeded == 8, "{totals:?}");
+    let crashes = jobs::explain(grid, &format!("{job}/0/7")).await?.get("crashes").and_then(|crashes| crashes.as_u64());
+    ensure!(crashes == Some(1), "the chunk counts {crashes:?} crashes");
+    Ok(format!("8 tasks done {:.0} s after their worker was killed, one crash counted", killed.elapsed().as_secs_f64()))
+}
+
+pub(crate) async fn worker_reclaimed(grid: &Deployed) -> anyhow::Result<String> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let mut metadata = Command::new(grid.program("sheaf-metadata-standin")?);
+    metadata.arg(&address).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut metadata = metadata.spawn()?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let url = format!("http://{address}");
+    let mut first = grid.worker(Some(&url))?;
+    let job = spot_sleepers(grid, 12, 6_000, 12).await?;
+    held(grid, job).await?;
+    let notice = json!({ "action": "terminate", "in_s": 20 });
+    let told = reqwest::Client::new().put(format!("{url}/notice")).json(&notice).send().await?;
+    ensure!(told.status().is_success(), "the notice was answered with {}", told.status());
+    let ended = tokio::time::timeout(Duration::from_secs(40), first.wait()).await;
+    let status = ended.context("the worker was still there 40 s after the notice")??;
+    ensure!(status.success(), "the worker ended with {status}");
+    metadata.kill().await?;
+    let mut second = grid.worker(None)?;
+    let totals = grid.wait(job, PATIENCE).await?;
+    second.kill().await?;
+    ensure!(totals.succeeded == 12, "{totals:?}");
+    let task = jobs::explain(grid, &format!("{job}/0/11")).await?;
+    let count = |name: &str| task.get(name).and_then(|count| count.as_u64());
+    ensure!((count("crashes"), count("strikes")) == (Some(0), Some(0)), "a reclaim was charged: {task:?}");
+    Ok("12 tasks, half of them given back within the notice, nobody charged".to_owned())
+}
+
+/// Kills the process of the Lambda function that runs a chunk.
+pub(crate) async fn dispatch_killed(grid: &Deployed) -> anyhow::Result<String> {
+    let job = jobs::sleepers(grid, 10, 1_500, 10).await?;
+    held(grid, job).await?;
+    let name = format!("AWS_LAMBDA_FUNCTION_NAME={}-dispatch", grid.name);
+    let dispatchers = processes(|variable| variable == name);
+    ensure!(!dispatchers.is_empty(), "no process of {}-dispatch", grid.name);
+    dispatchers.iter().try_for_each(|pid| kill(*pid))?;
+    let killed = std::time::Instant::now();
+    let totals = grid.wait(job, PATIENCE).await?;
+    ensure!(totals.succeeded == 10, "{totals:?}");
+    let crashes = jobs::explain(grid, &format!("{job}/0/9")).await?.get("crashes").and_then(|crashes| crashes.as_u64());
+    ensure!(crashes >= Some(1), "the chunk counts {crashes:?} crashes");
+    Ok(format!("10 tasks done {:.0} s after the Lambda that ran them was killed", killed.elapsed().as_secs_f64()))
+}
