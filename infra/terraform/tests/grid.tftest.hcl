@@ -82,8 +82,8 @@ run "lambdas" {
     error_message = "Nobody serves the spot lane without containers."
   }
   assert {
-    condition     = module.functions.deployed.submit.timeout <= 29 && module.functions.deployed.read.timeout <= 29 && module.functions.deployed.sweep.timeout < 60
-    error_message = "API Gateway waits for 30 s, and the next sweep comes after 60."
+    condition     = module.functions.deployed.submit.timeout <= 29 && module.functions.deployed.read.timeout <= 29 && module.functions.deployed.sweep.timeout > 60 && module.functions.deployed.sweep.timeout < 120
+    error_message = "API Gateway waits for 30 s. A sweep may end its last round beside the next one, and no later."
   }
 }
 

@@ -52,7 +52,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Checked> {
     };
     // All of the workspace, as the tests build it, so that nothing is built twice; the command can also do AWS.
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(root()).args(["build", "--workspace", "--locked", "--features", "sheaf-cli/aws", "--bins"]);
+    build.current_dir(root()).args(["build", "--workspace", "--locked", "--bins", "--tests"]);
+    build.args(["--features", "sheaf-cli/aws"]);
     succeed(&mut build)?;
     let programs = std::env::current_exe()?.parent().context("a program is in a folder")?.to_owned();
     let packages = if options.quick {

@@ -30,7 +30,8 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
         succeed(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     }
     // Tests of whole programs find them beside themselves, in the target folder.
-    succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    // Built with the tests, both have the same dependencies, and those are built once.
+    succeed(cargo().args(["build", "--workspace", "--bins", "--tests", "--locked"]))?;
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     if let Some(python) = &machine.python {

@@ -144,13 +144,13 @@ async fn check(
     let mut scanning = spawn_blocking(move || intake::scan(pass, format, function.as_deref()));
     let scanned = tokio::select! {
         biased;
-        scanned = &mut scanning => scanned,
         () = stop => {
             reading.stop();
             // It ends with its next read.
             let _ = scanning.await;
             return Err(FileError::TooLong);
         }
+        scanned = &mut scanning => scanned,
     };
     Ok(scanned.expect("scanning a file does not panic")?)
 }

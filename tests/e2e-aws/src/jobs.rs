@@ -27,8 +27,9 @@ pub(crate) async fn functions(grid: &Deployed) -> anyhow::Result<String> {
     {
         let package = package.display();
         text += &format!(
-            "[functions.{name}]\npackage = {:?}\ntimeout = {timeout:?}\nmemory = \"128MiB\"\n\n",
-            package.to_string()
+            "[functions.{name}]\npackage = {:?}\ntimeout = {timeout:?}\nmemory = \"128MiB\"\nbatch = {}\n\n",
+            package.to_string(),
+            name == "echo"
         );
     }
     let file = grid.write("functions.toml", &text)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 26] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("sheaf-files", &["sheaf-api", "sheaf-core"]),
     ("sheaf-worker", &["sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
     ("sheaf-telemetry", &["sheaf-core"]),
+    ("sheaf-scheduler", &["sheaf-core"]),
     ("sheaf-lambda", &["sheaf-http", "sheaf-aws", "sheaf-telemetry", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-submit", FUNCTION),
     ("sheaf-dispatch", FUNCTION),

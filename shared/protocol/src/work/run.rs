@@ -215,7 +215,7 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
                     self.absorb(&tasks, report);
                 }
             }
-            self.keep_up().await?;
+            self.keep_up(!calls.is_empty()).await?;
         }
     }
 
@@ -320,11 +320,13 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
         }
     }
 
-    /// Commits what is due to be committed; else renews the lease when that is due.
-    async fn keep_up(&mut self) -> Result<(), Lost> {
+    /// Commits what is due to be committed, unless the chunk is about to be finished with it; else renews the lease when that
+    /// is due.
+    async fn keep_up(&mut self, is_running: bool) -> Result<(), Lost> {
         let now_ms = self.now_ms();
         let full = self.pending.answers.bytes() >= limits::SEGMENT_BYTES_TARGET;
-        if (now_ms >= self.commit_at_ms || full) && !self.tasks.is_empty() && self.has_room() {
+        let goes_on = is_running || !self.tasks.is_empty();
+        if (now_ms >= self.commit_at_ms || full) && goes_on && self.has_room() {
             self.commit(now_ms).await?;
         }
         if now_ms >= self.commit_at_ms {

@@ -1,0 +1,148 @@
+//! What `sheaf plan` prints, and the map.json it writes.
+
+use serde::Serialize;
+use sheaf_core::Lane;
+
+use crate::formats::map::{PlanMap, PlannedMachine, market_word};
+use crate::hads::{Bag, NoPlan, Queue, cc, cost_and_makespan, ils};
+use crate::sim::bags::{BagRun, Player};
+use crate::sim::fleet::Fleet;
+use crate::{PolicyName, Settings};
+
+/// A plan as a table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanTable {
+    /// The job.
+    pub job: String,
+    /// The policy.
+    pub policy: PolicyName,
+    /// Seconds there are.
+    pub deadline_s: f64,
+    /// When the last task ends, if nothing goes wrong.
+    pub makespan_s: f64,
+    /// Dollars, if nothing goes wrong.
+    pub cost: f64,
+    /// Seconds between makespan and deadline.
+    pub slack_s: f64,
+    /// By when spot machines must be done, for the HADS policies.
+    pub spot_deadline_s: Option<f64>,
+    /// The machines, by type and market.
+    pub fleet: Vec<FleetRow>,
+    /// Why, for policies that say so; first, if the deadline cannot be kept, that.
+    pub reasons: Vec<String>,
+    /// True when the deadline can be kept.
+    pub feasible: bool,
+}
+
+/// The machines of one type and market in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FleetRow {
+    /// The type.
+    pub machine: String,
+    /// `preemptible` or `on-demand`.
+    pub market: String,
+    /// How many.
+    pub count: u32,
+}
+
+/// Plans `bag` under `policy`: the HADS policies by their own plans, which leave boots out; the others by simulating
+/// them without faults, boots included.
+pub fn plan(
+    bag: &Bag,
+    deadline_s: f64,
+    policy: PolicyName,
+    settings: &Settings,
+) -> Result<(PlanTable, PlanMap), NoPlan> {
+    match policy {
+        PolicyName::HadsCc => placed(bag, deadline_s, policy, &cc::plan(bag, deadline_s, true)?),
+        PolicyName::BurstHads => placed(bag, deadline_s, policy, &ils::plan(bag, deadline_s, &ils::Search::default())?),
+        _ => simulated(bag, deadline_s, policy, settings),
+    }
+}
+
+fn placed(bag: &Bag, deadline_s: f64, policy: PolicyName, queues: &[Queue]) -> Result<(PlanTable, PlanMap), NoPlan> {
+    let (cost, makespan_s) = cost_and_makespan(bag, queues);
+    let machines = queues.iter().map(|queue| {
+        let entry = |e: &crate::hads::queue::Entry| (bag.job.tasks[e.task].id.clone(), e.start_s, e.end_s);
+        PlannedMachine {
+            machine: bag.env.instances[queue.kind].machine.clone(),
+            market: queue.market,
+            price_per_hour: bag.price_per_hour(queue.kind, queue.market),
+            cores: queue.cores.iter().map(|core| core.iter().map(entry).collect()).collect(),
+        }
+    });
+    let map = map_of(bag, deadline_s, policy, (cost, makespan_s), machines.collect());
+    let spot_deadline_s = Some(cc::spot_deadline_s(bag, deadline_s)?);
+    Ok((PlanTable { spot_deadline_s, ..table_of(&map, policy) }, map))
+}
+
+fn simulated(
+    bag: &Bag,
+    deadline_s: f64,
+    policy: PolicyName,
+    settings: &Settings,
+) -> Result<(PlanTable, PlanMap), NoPlan> {
+    let run = BagRun { settings: settings.clone(), ..BagRun::calm(deadline_s) };
+    let (outcome, fleet) = Player::new(bag, Some(policy), deadline_s)?.run(&run);
+    let machines = (0..fleet.machines.len()).map(|machine| planned(bag, &fleet, machine));
+    let map = map_of(bag, deadline_s, policy, (outcome.cost, outcome.makespan_s), machines.collect());
+    let decision = crate::sim::bags::first_decision(bag, &run, policy);
+    let late = decision.infeasible.first().map(|infeasible| {
+        let at_s = infeasible.earliest_finish_at_s;
+        format!("{deadline_s:.0} s cannot be promised; the earliest finish that can is {at_s:.0} s")
+    });
+    let feasible = late.is_none() && outcome.late_tasks == 0;
+    let reasons = late.into_iter().chain(decision.reasons).collect();
+    Ok((PlanTable { reasons, feasible, ..table_of(&map, policy) }, map))
+}
+
+/// What one machine of a simulated fleet ran, put on cores in the order of the starts.
+fn planned(bag: &Bag, fleet: &Fleet, machine: usize) -> PlannedMachine {
+    let of = &fleet.machines[machine];
+    let pool = &fleet.pools[of.pool].pool;
+    let mut cores: Vec<Vec<(String, f64, f64)>> = vec![Vec::new(); pool.slots as usize];
+    for run in fleet.runs.iter().filter(|run| run.machine == machine) {
+        let (start_s, end_s) = (run.started_s - of.launched_s, run.ends_s - of.launched_s);
+        let free = |core: &&mut Vec<(String, f64, f64)>| core.last().is_none_or(|(_, _, end)| *end <= start_s + 1e-6);
+        if let Some(core) = cores.iter_mut().find(free) {
+            core.push((bag.job.tasks[run.task].id.clone(), start_s, end_s));
+        }
+    }
+    PlannedMachine { machine: pool.machine.clone(), market: pool.market, price_per_hour: pool.price_per_hour, cores }
+}
+
+fn map_of(
+    bag: &Bag,
+    deadline_s: f64,
+    policy: PolicyName,
+    (cost, makespan_s): (f64, f64),
+    machines: Vec<PlannedMachine>,
+) -> PlanMap {
+    let (job_id, job_name) = (bag.job.job_id.clone(), bag.job.job_name.clone());
+    PlanMap { job_id, job_name, scheduler: policy.to_string(), makespan_s, cost, deadline_s, machines }
+}
+
+fn table_of(map: &PlanMap, policy: PolicyName) -> PlanTable {
+    let mut fleet: Vec<FleetRow> = Vec::new();
+    for market in [Lane::Spot, Lane::OnDemand] {
+        for planned in map.machines.iter().filter(|planned| planned.market == market) {
+            let (machine, market) = (planned.machine.clone(), market_word(market).to_owned());
+            match fleet.iter_mut().find(|row| row.machine == machine && row.market == market) {
+                Some(row) => row.count += 1,
+                None => fleet.push(FleetRow { machine, market, count: 1 }),
+            }
+        }
+    }
+    PlanTable {
+        job: map.job_id.clone(),
+        policy,
+        deadline_s: map.deadline_s,
+        makespan_s: map.makespan_s,
+        cost: map.cost,
+        slack_s: map.deadline_s - map.makespan_s,
+        spot_deadline_s: None,
+        fleet,
+        reasons: Vec::new(),
+        feasible: map.makespan_s <= map.deadline_s,
+    }
+}

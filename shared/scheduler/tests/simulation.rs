@@ -1,0 +1,190 @@
+//! The simulator and the policies in it: nothing is lost or done twice, a seed decides, deadlines hold, and the figures
+//! that were measured or published elsewhere come out.
+
+use sheaf_core::Lane;
+use sheaf_scheduler::formats::{arrivals, spot};
+use sheaf_scheduler::hads::{Bag, cc, cost_and_makespan};
+use sheaf_scheduler::sim::bags::{BagOutcome, BagRun, Player};
+use sheaf_scheduler::sim::elastic::{self, StreamRun};
+use sheaf_scheduler::sim::faults::{FaultKind, FaultMode, Faults, Poisson};
+use sheaf_scheduler::sim::fleet::Fleet;
+use sheaf_scheduler::sim::published::{self, BAGS, DEADLINE_S};
+use sheaf_scheduler::{PolicyName, Settings, plan, simulate};
+
+fn j60() -> Bag {
+    published::bag(&BAGS[0], 1).expect("the made-up bags are valid")
+}
+
+fn run(bag: &Bag, policy: PolicyName, run: &BagRun) -> (BagOutcome, Fleet) {
+    Player::new(bag, Some(policy), run.deadline_s).expect("the bag fits its deadline").run(run)
+}
+
+fn faulty(scenario: (f64, f64), mode: FaultMode, kind: FaultKind, seed: u64) -> BagRun {
+    BagRun { faults: published::faults(scenario, mode, DEADLINE_S), kind, seed, ..BagRun::calm(DEADLINE_S) }
+}
+
+/// Each task has one outcome, from a run that was the only one to end it, and no core ran two tasks at once.
+fn nothing_is_lost_or_done_twice(fleet: &Fleet) {
+    assert_eq!(fleet.open_tasks(), 0);
+    assert!(fleet.runs.iter().all(|run| !run.alive));
+    let mut ended = vec![0; fleet.tasks.len()];
+    for run in &fleet.runs {
+        let done_s = fleet.tasks[run.task].done_at_s.expect("every task has its outcome");
+        assert!(run.started_s <= done_s, "nothing starts after its outcome");
+        ended[run.task] += u32::from(run.ends_s == done_s);
+    }
+    assert!(ended.iter().all(|runs| *runs >= 1), "every outcome is from a run that ended then");
+    let paid: f64 = fleet.machine_s(|_| true);
+    let most = fleet.machines.iter().map(|machine| fleet.now_s - machine.launched_s).sum::<f64>();
+    assert!(paid <= most + 1e-6, "no machine is paid for longer than it was there");
+}
+
+#[test]
+fn under_every_policy_and_fault_every_task_ends_once() {
+    let bag = j60();
+    for policy in [PolicyName::Sheaf, PolicyName::HadsCc] {
+        for mode in [FaultMode::Together, FaultMode::Each] {
+            for kind in [FaultKind::Hibernate, FaultKind::Terminate] {
+                for seed in 1..4 {
+                    let (_, fleet) = run(&bag, policy, &faulty((5.0, 2.5), mode, kind, seed));
+                    nothing_is_lost_or_done_twice(&fleet);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_decides() {
+    let bag = j60();
+    let run = |seed| run(&bag, PolicyName::Sheaf, &faulty((5.0, 5.0), FaultMode::Each, FaultKind::Hibernate, seed)).0;
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn ours_misses_no_deadline_and_costs_little_more_than_half_at_the_worst_of_faults() {
+    let bag = j60();
+    let (on_demand, _) = Player::new(&bag, None, DEADLINE_S).unwrap().run(&BagRun::calm(DEADLINE_S));
+    assert_eq!(on_demand.late_tasks, 0);
+    for mode in [FaultMode::Together, FaultMode::Each] {
+        let mut cost = 0.0;
+        for seed in 1..=10 {
+            for kind in [FaultKind::Hibernate, FaultKind::Terminate] {
+                let (outcome, _) = run(&bag, PolicyName::Sheaf, &faulty((5.0, 0.0), mode, kind, seed));
+                assert_eq!(outcome.late_tasks, 0, "{mode:?} {kind:?} {seed}");
+                cost += outcome.cost / 20.0;
+            }
+        }
+        assert!(cost < 0.65 * on_demand.cost, "{mode:?}: {cost} against {}", on_demand.cost);
+    }
+}
+
+#[test]
+fn even_without_any_spot_machine_the_deadline_is_kept() {
+    let bag = j60();
+    let outages = spot::parse("c3.large,0,\nc4.large,0,\nc3.xlarge,0,").unwrap();
+    let never = BagRun { faults: Faults::Trace(outages), ..BagRun::calm(DEADLINE_S) };
+    let (outcome, fleet) = run(&bag, PolicyName::Sheaf, &never);
+    assert_eq!((outcome.late_tasks, outcome.machines.0), (0, 0));
+    assert!(outcome.makespan_s > 2000.0, "it waited for spot to come: {}", outcome.makespan_s);
+    nothing_is_lost_or_done_twice(&fleet);
+}
+
+#[test]
+fn an_outage_at_the_worst_moment_is_survived() {
+    let bag = j60();
+    for at_s in (100..2700).step_by(100) {
+        let all = ["c3.large", "c4.large", "c3.xlarge"].map(|machine| format!("{machine},{at_s},"));
+        let outages = spot::parse(&all.join("\n")).unwrap();
+        // One slot's worth of spot machines is slow enough to be caught at every moment.
+        let mut narrow = bag.clone();
+        narrow.env.spot_max = 4;
+        let (outcome, _) =
+            run(&narrow, PolicyName::Sheaf, &BagRun { faults: Faults::Trace(outages), ..BagRun::calm(DEADLINE_S) });
+        assert_eq!(outcome.late_tasks, 0, "outage at {at_s} s");
+    }
+}
+
+#[test]
+fn a_large_bag_under_reclaims_is_in_time_and_each_task_ends_once() {
+    // 22,600 tasks of a sequence comparison on 600 machines for an hour and a half, each reclaimed every 25 minutes.
+    let of = published::Published { name: "large", tasks: 22_600, runtime_s: (20.0, 60.0, 240.0), ..BAGS[0] };
+    let mut bag = published::bag(&of, 1).unwrap();
+    (bag.env.spot_max, bag.env.on_demand_max) = (600, 600);
+    for instance in &mut bag.env.instances {
+        (instance.spot_max, instance.on_demand_max) = (200, 200);
+    }
+    let deadline_s = 3600.0;
+    let faults = Faults::Poisson(Poisson { faults: 1.0, resumes: 1.0, horizon_s: 1500.0, mode: FaultMode::Each });
+    let large = BagRun { faults, kind: FaultKind::Terminate, seed: 5, ..BagRun::calm(deadline_s) };
+    let (outcome, fleet) = run(&bag, PolicyName::Sheaf, &large);
+    assert!(outcome.reclaims > 100, "{outcome:?}");
+    assert_eq!(outcome.late_tasks, 0, "{outcome:?}");
+    nothing_is_lost_or_done_twice(&fleet);
+}
+
+#[test]
+fn elastic_workers_wait_for_their_boot_or_for_each_other() {
+    // 25 requests in a quarter of an hour, each of one to ten minutes.
+    let rows = (0..25).map(|i| format!("{}.0,vid-{i}.mp4,4000,fast,{}.0\n", 5 + i % 7 * 10, 60 + i * 97 % 541));
+    let text: String = std::iter::once("delay,item,bitrate,speed,service_s\n".to_owned()).chain(rows).collect();
+    let trace = arrivals::parse(&text).unwrap();
+    let run = |policy, workers_max| {
+        let settings = Settings { workers_max, ..StreamRun::default().settings };
+        elastic::run(&trace, policy, &StreamRun { settings, ..StreamRun::default() })
+    };
+    let (few, any) = (run(PolicyName::MinimizeWorkers, 5), run(PolicyName::MinimizeWorkers, 25));
+    assert_eq!((few.requests, any.requests), (25, 25));
+    // With as many workers as requests nobody waits longer than a boot; with few, for those before.
+    assert!(any.wait_p95_s <= 17.9 + 1e-6 && few.wait_mean_s > any.wait_mean_s, "{any:?} {few:?}");
+    assert!(few.worker_s <= any.worker_s, "{any:?} {few:?}");
+}
+
+#[test]
+fn hads_plans_the_bags_as_its_papers_do() {
+    for published in &BAGS {
+        let bag = published::bag(published, 1).unwrap();
+        let queues = cc::plan(&bag, DEADLINE_S, true).unwrap();
+        let (cost, makespan_s) = cost_and_makespan(&bag, &queues);
+        assert!(queues.iter().all(|queue| queue.market == Lane::Spot), "{}", published.name);
+        assert!(makespan_s < cc::spot_deadline_s(&bag, DEADLINE_S).unwrap());
+        // Between the price of the bare work and what was published, which includes boots and waiting.
+        assert!(cost < published.hads.0 && cost > 0.5 * published.hads.0, "{}: {cost}", published.name);
+        let mut tasks: Vec<usize> = queues.iter().flat_map(|queue| queue.tasks.iter().copied()).collect();
+        tasks.sort_unstable();
+        assert_eq!(tasks, (0..bag.len()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_plan_says_fleet_makespan_cost_and_slack() {
+    let bag = j60();
+    for policy in [PolicyName::HadsCc, PolicyName::BurstHads, PolicyName::Sheaf] {
+        let (table, map) = plan::plan(&bag, DEADLINE_S, policy, &Settings::default()).unwrap();
+        assert!(table.feasible && table.slack_s > 0.0 && !table.fleet.is_empty(), "{table:?}");
+        let planned: usize = map.machines.iter().flat_map(|machine| &machine.cores).map(Vec::len).sum();
+        assert_eq!(planned, bag.len(), "{policy}");
+        let json = map.to_json();
+        assert_eq!(json["scheduler"], policy.as_str());
+        assert_eq!(json["instances"].as_object().unwrap().len(), map.machines.len());
+    }
+    let (late, _) = plan::plan(&bag, 400.0, PolicyName::Sheaf, &Settings::default()).unwrap();
+    assert!(!late.feasible && late.reasons[0].contains("the earliest finish that can is"), "{:?}", late.reasons);
+    assert!(plan::plan(&bag, 200.0, PolicyName::HadsCc, &Settings::default()).is_err());
+}
+
+#[test]
+fn the_table_has_a_row_for_every_cell() {
+    let simulation = simulate::BagSimulation {
+        seeds: 2,
+        policies: vec![PolicyName::HadsCc, PolicyName::Sheaf],
+        ..simulate::BagSimulation::default()
+    };
+    let rows = simulate::bags(&[j60()], &simulation).unwrap();
+    assert_eq!(rows.len(), 1 + 2 * 6 * 2);
+    assert!(rows.iter().all(|row| row.misses == 0 && row.cost > 0.0));
+    let json = serde_json::to_string(&rows).unwrap();
+    let again: Vec<simulate::BagRow> = serde_json::from_str(&json).unwrap();
+    assert_eq!(again.len(), rows.len());
+}
