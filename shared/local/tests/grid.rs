@@ -10,6 +10,7 @@ use sheaf_api::{
 };
 use sheaf_core::{Failure, FailureKind, FunctionKind, JobId, JobState, Manifest, Mark, Seal, invariant};
 use sheaf_local::{Grid, GridOptions, Handler};
+use sheaf_protocol::{Ports, StateStore};
 
 fn job_id() -> JobId {
     JobId::from_uuid(uuid::Uuid::now_v7())
@@ -97,6 +98,41 @@ async fn every_task_ends_in_one_outcome_in_memory_and_on_disk() {
         check_world(&grid).await;
         grid.shutdown().await;
     }
+}
+
+/// What has ended is committed while the rest of its chunk runs, though nothing of it waits any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_task_does_not_hold_back_its_neighbours() {
+    let grid = open(None).await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let slow = Handler::new(move |_, payload, out| {
+        if payload.ends_with(b"-1") {
+            let _ = released.lock().unwrap().recv();
+        }
+        out.extend_from_slice(payload);
+        Ok(())
+    });
+    grid.handlers().insert("slow".parse().unwrap(), "", slow);
+    let manifest = Manifest::new("slow".parse().unwrap(), FunctionKind::Handler { revision: String::new() });
+    grid.put_function(PutFunction { manifest, package: None }).await.unwrap();
+    let id = submit(&grid, "slow", 1, 2).await;
+    let committed = async {
+        loop {
+            let key = sheaf_core::ChunkKey { job: id, number: 0 };
+            let chunk = grid.ports().state().chunks(&[key]).await.unwrap().remove(0).unwrap();
+            if chunk.work.marks.get(0) == Mark::Succeeded {
+                return chunk;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let chunk = tokio::time::timeout(Duration::from_secs(60), committed).await.expect("the first task is committed");
+    assert!(chunk.lease().is_some() && chunk.work.marks.get(1) == Mark::Open, "{chunk:?}");
+    release.send(()).unwrap();
+    assert_eq!(read_all(&grid, id).await.len(), 2);
+    check_world(&grid).await;
+    grid.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use sheaf_protocol::{Ports, StateStore};
 
 use crate::{deployed::Deployed, jobs};
 
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// More than can be under way when their hints are thrown away.
 const TASKS: u32 = 600;
 /// A hint is not taken for lost sooner; so many seconds tell that one was.

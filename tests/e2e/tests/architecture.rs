@@ -99,14 +99,8 @@ fn crates_use_only_what_the_arrows_allow() {
     assert!(broken.is_empty(), "forbidden arrows: {broken:#?}");
 }
 
-/// All crates that a crate reaches through ordinary dependencies. An optional one of AWS does not count: who wants it asks for
-/// it, as the tests of a deployed grid do.
+/// All crates that a crate reaches through ordinary dependencies.
 fn reached<'a>(metadata: &'a Metadata, name: &str) -> BTreeSet<&'a str> {
-    let packages: BTreeMap<_, _> = metadata.packages.iter().map(|package| (&package.id, package)).collect();
-    let is_asked_for = |from: &_, to: &str| {
-        let dependencies = &packages[from].dependencies;
-        dependencies.iter().any(|dependency| dependency.name == to && dependency.optional) && to == "sheaf-aws"
-    };
     let resolve = metadata.resolve.as_ref().expect("cargo metadata resolves");
     let names: BTreeMap<_, _> = metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
     let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
@@ -116,8 +110,7 @@ fn reached<'a>(metadata: &'a Metadata, name: &str) -> BTreeSet<&'a str> {
     while let Some(id) = open.pop() {
         for dependency in &nodes[id].deps {
             let ordinary = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
-            let name = names[&dependency.pkg];
-            if ordinary && !is_asked_for(id, name) && found.insert(name) {
+            if ordinary && found.insert(names[&dependency.pkg]) {
                 open.push(&dependency.pkg);
             }
         }
