@@ -27,16 +27,39 @@ const RESULT: &str = "scenarios on AWS: ";
 const SKIPPED: &str = "SKIPPED:";
 
 /// How the scenarios are run.
-#[derive(Default, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct Options {
     /// Package the Lambdas as this machine has built them for its tests, not as they are deployed: a minute instead of ten.
     #[arg(long)]
-    pub(crate) quick: bool,
+    quick: bool,
     /// Leave the grid up until a line is read, to look at it.
     #[arg(long)]
-    pub(crate) keep: bool,
+    keep: bool,
     /// Only these scenarios.
-    pub(crate) scenarios: Vec<String>,
+    scenarios: Vec<String>,
+}
+
+/// The scenarios that are run with all other tests: not the long ones, a purged queue and a million tasks.
+const SHORT: [&str; 12] = [
+    "doctor",
+    "functions",
+    "http",
+    "hundred-thousand",
+    "upload",
+    "bad-upload",
+    "duplicate-events",
+    "cancel",
+    "retry",
+    "worker-killed",
+    "worker-reclaimed",
+    "dispatch-killed",
+];
+
+impl Options {
+    /// What is run with all other tests.
+    pub(crate) fn short() -> Self {
+        Self { quick: true, keep: false, scenarios: SHORT.map(str::to_owned).to_vec() }
+    }
 }
 
 /// Deploys a grid, runs the scenarios, and destroys it.
