@@ -108,7 +108,7 @@ variable "event_bus" {
 }
 
 variable "log_filter" {
-  description = "What is logged: a filter such as info or sheaf_protocol=debug,info."
+  description = "What is logged: a filter such as info or sheaf_protocol=debug,info; with sheaf_requests=debug, what each invocation asks of AWS."
   type        = string
   default     = "info"
 }

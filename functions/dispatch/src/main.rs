@@ -3,10 +3,11 @@
 use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 
 use aws_lambda_events::event::sqs::SqsEvent;
+use sheaf_api::cost::Step;
 use sheaf_aws::{AwsPorts, LambdaInvoker, SystemClock};
 use sheaf_dispatch::{DispatchOptions, Dispatcher};
 use sheaf_host::HostError;
-use sheaf_lambda::{Error, Event, Invocation, Settings, run, start};
+use sheaf_lambda::{Aws, Error, Event, Invocation, Settings, run, start};
 use sheaf_protocol::Clock;
 
 /// The only place where a Lambda may write. Its size is what infra/terraform gives it.
@@ -18,7 +19,9 @@ const CORE_MB: usize = 1_769;
 async fn main() -> Result<(), Error> {
     start();
     let settings = Settings::from_env()?;
-    let (ports, invoker) = (AwsPorts::connect(&settings.aws).await, Arc::new(LambdaInvoker::connect().await));
+    let aws = Aws::load().await;
+    let config = aws.of(Step::Dispatch);
+    let (ports, invoker) = (AwsPorts::over(&config, &settings.aws), Arc::new(LambdaInvoker::over(&aws.of(Step::Run))));
     let open = |scratch: String| {
         let options = DispatchOptions {
             grid: settings.grid.clone(),
@@ -34,7 +37,7 @@ async fn main() -> Result<(), Error> {
         Err(HostError::InUse { .. }) => open(format!("{SCRATCH}-{}", std::process::id())),
         opened => opened,
     }?;
-    run(async |Invocation { event, remaining_ms }| match event {
+    run(&aws, async |Invocation { event, remaining_ms }| match event {
         Event::Sqs(event) => {
             let deadline_ms = SystemClock.now_ms() + remaining_ms;
             let event: SqsEvent = serde_json::from_value(event)?;

@@ -2,8 +2,9 @@
 
 mod stream;
 
+use sheaf_api::cost::Step;
 use sheaf_aws::{AwsPorts, Notifier};
-use sheaf_lambda::{Error, Event, Http, Invocation, Settings, run, start};
+use sheaf_lambda::{Aws, Error, Event, Http, Invocation, Settings, run, start};
 use sheaf_telemetry::Metrics;
 use stream::Stream;
 
@@ -11,10 +12,12 @@ use stream::Stream;
 async fn main() -> Result<(), Error> {
     start();
     let settings = Settings::from_env()?;
-    let http = Http::on_aws(&settings).await;
-    let notifier = Notifier::connect(&settings.aws.queues, settings.event_bus.as_deref()).await;
-    let stream = Stream::new(AwsPorts::connect(&settings.aws).await, notifier, &settings.grid);
-    run(async |Invocation { event, remaining_ms }| match event {
+    let aws = Aws::load().await;
+    let http = Http::on_aws(&settings, &aws.of(Step::Read));
+    let config = aws.of(Step::Result);
+    let notifier = Notifier::over(&config, &settings.aws.queues, settings.event_bus.as_deref());
+    let stream = Stream::new(AwsPorts::over(&config, &settings.aws), notifier, &settings.grid);
+    run(&aws, async |Invocation { event, remaining_ms }| match event {
         Event::Stream(event) => {
             let taken = stream.take(&event).await;
             taken.metrics.iter().for_each(Metrics::print);

@@ -4,16 +4,19 @@
 
 mod upload;
 
-use sheaf_lambda::{Error, Event, Http, Invocation, Settings, run, start};
+use sheaf_api::cost::Step;
+use sheaf_lambda::{Aws, Error, Event, Http, Invocation, Settings, run, start};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     start();
     let settings = Settings::from_env()?;
-    let http = Http::on_aws(&settings).await;
-    run(async |Invocation { event, remaining_ms }| match event {
+    let aws = Aws::load().await;
+    let config = aws.of(Step::Submit);
+    let http = Http::on_aws(&settings, &config);
+    run(&aws, async |Invocation { event, remaining_ms }| match event {
         Event::Http(event) => Ok(http.answer(event, remaining_ms).await),
-        Event::Sqs(event) => upload::handle(&settings, event, remaining_ms).await,
+        Event::Sqs(event) => upload::handle(&settings, &config, event, remaining_ms).await,
         other => Err(other.unexpected().into()),
     })
     .await

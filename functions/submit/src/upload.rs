@@ -39,7 +39,7 @@ use std::{future::Future, time::Duration};
 
 use serde_json::{Value, json};
 use sheaf_api::Api;
-use sheaf_aws::{AwsPorts, Objects, load_config};
+use sheaf_aws::{AwsPorts, Objects, SdkConfig};
 use sheaf_core::TenantId;
 use sheaf_files::FileOptions;
 use sheaf_lambda::{Error, Settings};
@@ -58,9 +58,14 @@ const END_BEFORE: Duration = Duration::from_secs(10);
 
 /// Answers a batch of messages of the queue of uploads, with `remaining_ms` left for it: with those of them that are to come
 /// again.
-pub(crate) async fn handle(settings: &Settings, event: Value, remaining_ms: u64) -> Result<Value, Error> {
+pub(crate) async fn handle(
+    settings: &Settings,
+    config: &SdkConfig,
+    event: Value,
+    remaining_ms: u64,
+) -> Result<Value, Error> {
     static UPLOADS: OnceCell<Uploads<Service<AwsPorts>>> = OnceCell::const_new();
-    let uploads = UPLOADS.get_or_init(|| Uploads::on_aws(settings)).await;
+    let uploads = UPLOADS.get_or_init(async || Uploads::on_aws(settings, config)).await;
     Ok(uploads.answer(&event, remaining_ms).await)
 }
 
@@ -73,11 +78,10 @@ pub(crate) struct Uploads<A> {
 }
 
 impl Uploads<Service<AwsPorts>> {
-    async fn on_aws(settings: &Settings) -> Self {
-        let config = Box::pin(load_config()).await;
-        let ports = AwsPorts::over(&config, &settings.aws);
+    fn on_aws(settings: &Settings, config: &SdkConfig) -> Self {
+        let ports = AwsPorts::over(config, &settings.aws);
         let service = Service::new(ports, TenantId::default(), settings.grid_view());
-        Self::new(service, Objects::over(&config, &settings.aws))
+        Self::new(service, Objects::over(config, &settings.aws))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use sheaf_core::{Chunk, ChunkKey, ChunkState, Due, JobId, Lane, limits};
-use sheaf_protocol::{ChunkQueue, Delivery, Hint, Ports, StateStore, StoreError};
+use sheaf_protocol::{ChunkQueue, Delivery, Hint, Ports, StateStore, StoreError, sweep};
 
 /// Chunks looked at for each of the two questions.
 const SAMPLE: usize = limits::WRITES_PER_CALL_MAX;
@@ -54,7 +54,7 @@ async fn sample<P: Ports>(ports: &P, from_ms: Due, until_ms: Due) -> Result<Vec<
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(ports.state().chunks(&keys).await?.into_iter().flatten().collect())
+    sweep::readable(ports, &keys).await
 }
 
 /// How long a queued chunk could have been claimed and was not.

@@ -7,14 +7,17 @@
 //! When no job is alive, an invocation is a query for that and a look at the 64 shards of the index of due chunks. While one
 //! is, it looks four times, and a request per queue and up to 200 reads of chunks tell how long hints wait.
 
+use std::collections::BTreeMap;
+
 use sheaf_api::wire::JobFilter;
-use sheaf_core::{TenantId, limits};
+use sheaf_core::{Lane, TenantId, limits};
 use sheaf_protocol::{Clock, Ports, StateStore, StoreError, sweep};
 use sheaf_telemetry::{Metrics, names};
 
 use crate::{
     delay::{Informed, Waits, waits},
     recount::recount,
+    work,
 };
 
 /// From one invocation to the next.
@@ -29,7 +32,7 @@ const RECOUNT_MINUTES: u64 = 5;
 const RETENTION_MINUTES: u64 = 60;
 
 /// What an invocation did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Minute {
     pub(crate) at_ms: u64,
     pub(crate) rounds: u64,
@@ -41,11 +44,20 @@ pub(crate) struct Minute {
     pub(crate) backed_off: u64,
     /// As seen in its first round, while a job was alive.
     pub(crate) waits: Option<Waits>,
+    /// Seconds of work that containers have, by lane, as of then.
+    pub(crate) work: BTreeMap<Lane, f64>,
 }
 
 impl Minute {
-    /// Its metrics, of a grid.
-    pub(crate) fn metrics(&self, grid: &str) -> Metrics {
+    const fn is_idle(&self) -> bool {
+        self.waits.is_none() && self.looked_at + self.removed + self.backed_off == 0
+    }
+
+    /// Its metrics, of a grid: none if it had nothing to do, which is not worth their price, month after month.
+    pub(crate) fn metrics(&self, grid: &str) -> Vec<Metrics> {
+        if self.is_idle() {
+            return Vec::new();
+        }
         let mut metrics = Metrics::new(grid, self.at_ms)
             .with_count(names::SWEEP_LOOKED_AT, self.looked_at)
             .with_count(names::SWEEP_HINTS, self.hints)
@@ -58,7 +70,10 @@ impl Minute {
                 .with(names::OLDEST_PENDING, waits.oldest_pending_ms as f64 / 1_000.0)
                 .with_count(names::BACKLOG, waits.backlog);
         }
-        metrics
+        let of_lane = |(lane, seconds): (&Lane, &f64)| {
+            Metrics::new(grid, self.at_ms).of(names::LANE, lane.as_str()).with(names::WORK, *seconds)
+        };
+        [metrics].into_iter().chain(self.work.iter().map(of_lane)).collect()
     }
 }
 
@@ -72,11 +87,11 @@ where
     let began_ms = ports.clock().now_ms();
     let until_ms = began_ms + remaining_ms.saturating_sub(MARGIN_MS);
     let mut minute = Minute { at_ms: began_ms, ..Minute::default() };
-    let work = work(ports, &backlog, began_ms, until_ms, &mut minute);
+    let rounds = rounds(ports, &backlog, began_ms, until_ms, &mut minute);
     // Every step may be stopped at any await; what is left is found by the next invocation.
     let worked = tokio::select! {
         biased;
-        worked = work => worked,
+        worked = rounds => worked,
         () = ports.clock().sleep_ms(until_ms - began_ms) => {
             tracing::warn!("the time was too short; the next invocation goes on");
             Ok(())
@@ -94,7 +109,13 @@ where
     Ok(minute)
 }
 
-async fn work<P, B>(ports: &P, backlog: &B, began_ms: u64, until_ms: u64, minute: &mut Minute) -> Result<(), StoreError>
+async fn rounds<P, B>(
+    ports: &P,
+    backlog: &B,
+    began_ms: u64,
+    until_ms: u64,
+    minute: &mut Minute,
+) -> Result<(), StoreError>
 where
     P: Ports,
     B: AsyncFn() -> Result<u64, StoreError>,
@@ -114,6 +135,7 @@ where
             let waits = waits(&ports, backlog().await?, ports.clock().now_ms()).await?;
             ports.keep(waits);
             minute.waits = Some(waits);
+            minute.work = work::work(&ports, &tenant).await?;
         }
         // Also when no job is alive: a chunk that was submitted while its job was cancelled is left to its deadline.
         let swept = readable(sweep::chunks(&ports, CHUNKS_MAX).await)?;

@@ -2,7 +2,7 @@
 
 use sheaf_aws::{
     AwsPorts,
-    loopback::{fresh, fresh_account, ports, skipped},
+    loopback::{damage_chunk, fresh, fresh_account, ports, skipped},
     notify,
 };
 use sheaf_conformance::fixture::{self, apply, finish, submit};
@@ -14,6 +14,9 @@ use crate::recount::TOLD_MS;
 
 /// Enough for one round.
 const ONE_ROUND_MS: u64 = limits::SWEEP_MS;
+
+/// How long a task runs.
+const TASK_US: u32 = 30_000_000;
 
 async fn grid() -> Option<AwsPorts> {
     fresh().await.map_err(skipped).ok()
@@ -45,8 +48,9 @@ async fn ended(ports: &AwsPorts, job: &Job, number: u32, ago_ms: u64) -> Chunk {
     let chunk = submitted(ports, job, number, ago_ms + 1).await;
     let claimed = claimed(ports, chunk.spec.key, ago_ms + 1).await;
     let mut end = finish(&claimed);
-    if let ChunkEvent::Finish { now_ms, .. } = &mut end.event {
+    if let ChunkEvent::Finish { now_ms, commit: Some(commit), .. } = &mut end.event {
         *now_ms = ports.clock().now_ms() - ago_ms;
+        (commit.segment.run_us, commit.segment.run_us_max) = (TASK_US.into(), TASK_US);
     }
     apply(ports, end).await.expect("T8")
 }
@@ -73,6 +77,24 @@ async fn a_chunk_whose_hint_was_never_sent_is_found() {
     assert!(waits.oldest_pending_ms >= 2 * limits::HINT_AGE_MS);
     // Looked at again only after a while.
     assert_eq!(sweep(&ports, async || Ok(0), ONE_ROUND_MS).await.expect("swept").hints, 0);
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_read_keeps_nobody_from_the_others() {
+    let Some((config, settings)) = fresh_account().await.map_err(skipped).ok() else { return };
+    let ports = ports(&config, &settings).await;
+    let job = sealed(&ports, 3).await;
+    let spoilt = submitted(&ports, &job, 0, 4 * limits::HINT_AGE_MS).await.spec.key;
+    let behind = [1, 2].map(|number| ChunkKey { job: job.id, number });
+    for key in behind {
+        submitted(&ports, &job, key.number, 3 * limits::HINT_AGE_MS).await;
+    }
+    damage_chunk(&config, &settings.table, spoilt).await;
+    let minute = sweep(&ports, async || Ok(0), ONE_ROUND_MS).await.expect("swept");
+    assert_eq!((minute.looked_at, minute.hints), (3, 2));
+    let mut found = hinted(&ports).await;
+    found.sort_unstable();
+    assert_eq!(found, behind);
 }
 
 #[tokio::test]
@@ -133,7 +155,9 @@ async fn a_job_that_cannot_be_read_holds_up_no_other() {
     submitted(&ports, &bad, 0, 2 * limits::HINT_AGE_MS).await;
     let minute = sweep(&ports, async || Ok(0), ONE_ROUND_MS).await.expect("swept");
     assert_eq!((minute.rounds, minute.hints), (1, 1));
-    assert_eq!(recount(&ports, &TenantId::default(), ports.clock().now_ms()).await, Ok(1));
+    // In every fifth minute the sweep has done it itself.
+    let recounted = recount(&ports, &TenantId::default(), ports.clock().now_ms()).await.expect("recounted");
+    assert_eq!(minute.recounted + recounted, 1);
     assert!(matches!(state(&ports, &good).await, JobState::Done { .. }));
 }
 
@@ -183,9 +207,36 @@ fn every_so_many_minutes_is_decided_by_the_clock() {
 #[test]
 fn what_was_done_is_measured() {
     let waits = Waits { delay_ms: 1, oldest_pending_ms: 1_500, backlog: 7 };
-    let minute = Minute { at_ms: 5, hints: 3, waits: Some(waits), ..Minute::default() };
-    let lines = minute.metrics("g").lines();
-    let line: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
+    let minute =
+        Minute { at_ms: 5, hints: 3, waits: Some(waits), work: [(Lane::Spot, 90.5)].into(), ..Minute::default() };
+    let lines: Vec<serde_json::Value> = minute
+        .metrics("g")
+        .iter()
+        .flat_map(Metrics::lines)
+        .map(|line| serde_json::from_str(&line).expect("JSON"))
+        .collect();
+    let [line, spot] = lines.as_slice() else { panic!("{lines:?}") };
     let got = [names::SWEEP_HINTS, names::OLDEST_PENDING, names::BACKLOG].map(|metric| line[metric.name].as_f64());
     assert_eq!(got, [Some(3.0), Some(1.5), Some(7.0)]);
+    assert_eq!((&spot["lane"], &spot["work_seconds"]), (&"spot".into(), &90.5.into()));
+    assert!(Minute { at_ms: 5, rounds: 1, ..Minute::default() }.metrics("g").is_empty(), "an idle grid says nothing");
+}
+
+#[tokio::test]
+async fn work_for_containers_is_told_in_seconds() {
+    let Some(ports) = grid().await else { return };
+    let mut jobs = Vec::new();
+    for lane in [Lane::Spot, Lane::Lambda] {
+        let mut job = fixture::job(fixture::job_id(), 1);
+        job.options.lane = lane;
+        ports.state().create_job(job.clone()).await.expect("created");
+        jobs.push(job);
+    }
+    for job in &jobs {
+        let open = [submitted(&ports, job, 0, 0).await, submitted(&ports, job, 1, 0).await];
+        let done = ended(&ports, job, 2, 0).await;
+        summarise::summarise(&ports, &[&open[..], &[done]].concat()).await.expect("counted");
+    }
+    let minute = sweep(&ports, async || Ok(0), ONE_ROUND_MS).await.expect("swept");
+    assert_eq!(minute.work, [(Lane::Spot, 2.0 * f64::from(TASK_US) / 1e6)].into());
 }

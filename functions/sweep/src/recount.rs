@@ -11,9 +11,8 @@
 //! Costs, for each job that is not over, a read of its summary and one of a chunk: two or three read units every five minutes.
 
 use futures::{StreamExt, stream};
-use sheaf_api::wire::JobFilter;
 use sheaf_core::{Chunk, ChunkKey, ChunkSet, ChunkState, Job, TenantId, limits};
-use sheaf_protocol::{Ports, StateStore, StoreError, summarise};
+use sheaf_protocol::{Ports, StateStore, StoreError, summarise, sweep::Pages};
 
 /// The stream has told of a chunk's end after this time, if all is well; it usually has within a second.
 pub(crate) const TOLD_MS: u64 = 5 * 60_000;
@@ -25,12 +24,8 @@ const PAGE: usize = limits::WRITES_PER_CALL_MAX;
 /// Looks at all jobs of a tenant that are not over; answers how many ended chunks their summaries did not count. A job that
 /// cannot be read or counted is logged, and holds up no other.
 pub(crate) async fn recount<P: Ports>(ports: &P, tenant: &TenantId, now_ms: u64) -> Result<u64, StoreError> {
-    let mut filter = JobFilter { alive: true, limit: limits::PAGE_ROWS_MAX, ..JobFilter::default() };
-    let mut found = 0;
-    loop {
-        let jobs = ports.state().jobs(tenant, &filter).await?;
-        let Some(last) = jobs.last() else { return Ok(found) };
-        filter.before = Some(last.id);
+    let (mut pages, mut found) = (Pages::new(true), 0);
+    while let Some(jobs) = pages.next(ports, tenant).await? {
         let recounts = stream::iter(&jobs).map(|job| async move { (job.id, recount_job(ports, job, now_ms).await) });
         for (job, recounted) in recounts.buffer_unordered(CONCURRENT_MAX).collect::<Vec<_>>().await {
             match recounted {
@@ -44,6 +39,7 @@ pub(crate) async fn recount<P: Ports>(ports: &P, tenant: &TenantId, now_ms: u64)
             }
         }
     }
+    Ok(found)
 }
 
 async fn recount_job<P: Ports>(ports: &P, job: &Job, now_ms: u64) -> Result<u64, StoreError> {

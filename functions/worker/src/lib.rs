@@ -57,5 +57,5 @@ pub use container::{Ended, Options, run};
 pub use ec2::watch as watch_ec2;
 pub use machine::{hide_from_children, name as machine_name};
 pub use notice::{Notice, Signal, Stop};
-pub use settings::{Settings, SettingsError};
+pub use settings::Settings;
 pub use signals::watch as watch_signals;

@@ -2,7 +2,8 @@
 
 use std::{process::exit, sync::Arc, time::Duration};
 
-use sheaf_aws::{AwsPorts, LambdaInvoker, SystemClock, load_config};
+use sheaf_api::cost::Step;
+use sheaf_aws::{AwsPorts, LambdaInvoker, Meter, SystemClock, load_config};
 use sheaf_protocol::{Clock, Ports};
 use sheaf_telemetry::Format;
 use sheaf_worker_container::{Ended, Settings, hide_from_children, machine_name, run, watch_ec2, watch_signals};
@@ -12,6 +13,8 @@ use tokio::sync::mpsc;
 const NOTICES_MAX: usize = 16;
 /// How long dropped work may take to stop.
 const DROPPING: Duration = Duration::from_secs(1);
+/// How often the requests made are logged.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// It could not start.
 const NOT_STARTED: i32 = 1;
 
@@ -52,11 +55,15 @@ async fn work(settings: Settings) -> i32 {
     let machine = settings.metadata.map(|endpoint| tokio::spawn(watch_ec2(endpoint, started_at_ms, notices)));
     let mut options = settings.options;
     options.host = machine_name(settings.ecs.as_deref()).await;
+    let meter = Meter::default();
     let config = load_config().await;
-    let ports = AwsPorts::over(&config, &settings.aws);
-    let invoker = Arc::new(LambdaInvoker::over(&config));
+    let ports = AwsPorts::over(&meter.attach_logged(&config, Step::Worker), &settings.aws);
+    let invoker = Arc::new(LambdaInvoker::over(&meter.attach_logged(&config, Step::Run)));
+    let logging = tokio::spawn(log(meter.clone()));
     let ended = Box::pin(run(ports.clone(), options, noticed, Some(invoker), ports.queue().keep_hidden())).await;
     signals.abort();
+    logging.abort();
+    meter.log();
     if let Some(machine) = machine {
         machine.abort();
     }
@@ -66,6 +73,14 @@ async fn work(settings: Settings) -> i32 {
             tracing::error!(error = &error as &dyn std::error::Error, "cannot start");
             NOT_STARTED
         }
+    }
+}
+
+/// Logs every minute what was asked of AWS, if anybody wants to know.
+async fn log(meter: Meter) {
+    loop {
+        tokio::time::sleep(LOGGED_EVERY).await;
+        meter.log();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, path::PathBuf, time::Duration};
 
-use sheaf_aws::MissingVariable;
+use sheaf_aws::SettingsError;
 use sheaf_core::Lane;
 
 use crate::container::Options;
@@ -26,24 +26,6 @@ pub struct Settings {
     pub metadata: Option<String>,
     /// URL of the metadata service of ECS, where it runs there.
     pub ecs: Option<String>,
-}
-
-/// A variable of the environment that is missing or makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// It is not set.
-    #[error(transparent)]
-    Missing(#[from] MissingVariable),
-    /// It says something else than it may.
-    #[error("the environment variable {name} is {value:?}, must be {expected}")]
-    Malformed {
-        /// Its name.
-        name: &'static str,
-        /// What it says.
-        value: String,
-        /// What it may say.
-        expected: &'static str,
-    },
 }
 
 impl Settings {

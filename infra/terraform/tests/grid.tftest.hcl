@@ -102,6 +102,10 @@ run "sources" {
     error_message = "An uploaded file is one message."
   }
   assert {
+    condition     = module.functions.sources.upload_recursion == "Allow"
+    error_message = "A large file takes more invocations, each asking for the next, than Lambda takes for a loop."
+  }
+  assert {
     condition = (
       module.functions.sources.stream.bisect_batch_on_function_error && module.functions.sources.stream.maximum_retry_attempts > 0 &&
       module.functions.sources.stream.maximum_record_age_in_seconds > 0 && length(module.functions.sources.stream.filter_criteria[0].filter) > 0 &&

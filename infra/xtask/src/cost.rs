@@ -7,6 +7,7 @@ use crate::setup::{root, succeed};
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
-    cargo.args(["test", "--quiet", "-p", "sheaf-aws", "--test", "accounting", "--locked"]);
+    // As all tests are built, so that nothing is built twice.
+    cargo.args(["test", "--quiet", "--workspace", "--test", "accounting", "--locked"]);
     succeed(cargo.args(["tasks_cost_what_is_promised", "--", "--nocapture"]))
 }

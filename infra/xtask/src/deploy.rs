@@ -151,17 +151,28 @@ pub(crate) fn output(args: &GridArgs, name: &str) -> anyhow::Result<String> {
 }
 
 impl GridArgs {
-    /// A grid for tests, at an endpoint.
+    /// A grid for tests, at an endpoint: of a size for one machine, and telling what it asks of AWS.
     pub(crate) fn on_endpoint(grid: &str, endpoint: &str) -> Self {
+        let vars = ["slots=10", "log_filter=info,sheaf_requests=debug"];
         Self {
             grid: grid.to_owned(),
             region: None,
             architecture: ArchitectureArgs::x86_64(),
-            vars: Vec::new(),
+            vars: vars.map(str::to_owned).to_vec(),
             var_files: Vec::new(),
             state: None,
             endpoint: Some(endpoint.to_owned()),
             yes: true,
+        }
+    }
+
+    /// Forgets what a state in a folder knows of, such as the resources of a server that has ended.
+    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+        match self.state()? {
+            State::Folder(folder) if folder.exists() => {
+                fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+            }
+            State::Folder(_) | State::Bucket { .. } => Ok(()),
         }
     }
 

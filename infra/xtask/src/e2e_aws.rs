@@ -40,11 +40,12 @@ pub(crate) struct Options {
 }
 
 /// The scenarios that are run with all other tests: not the long ones, a purged queue and a million tasks.
-const SHORT: [&str; 12] = [
+const SHORT: [&str; 13] = [
     "doctor",
     "functions",
     "http",
     "hundred-thousand",
+    "requests",
     "upload",
     "bad-upload",
     "duplicate-events",
@@ -88,6 +89,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Checked> {
     let server = Server::start(&program, programs)?;
     println!("an AWS on loopback answers at {}", server.endpoint);
     let grid = deploy::GridArgs::on_endpoint(GRID, &server.endpoint);
+    // Of an earlier run that was killed.
+    grid.forget()?;
     let began = Instant::now();
     if let Err(error) = deploy::deploy(&grid, Some(&packages), false) {
         // Where the provider cannot be had, nothing was tried.

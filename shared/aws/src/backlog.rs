@@ -21,12 +21,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// The queues whose names begin so; with region, credentials and endpoints as the SDK finds them. Nothing is called yet.
-    pub async fn connect(prefix: &str) -> Self {
-        Self::over(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await, prefix)
-    }
-
-    /// The same with a configuration of the SDK.
+    /// The queues whose names begin so. Nothing is called yet.
     pub fn over(config: &SdkConfig, prefix: &str) -> Self {
         Self { client: aws_sdk_sqs::Client::new(config), prefix: prefix.to_owned(), urls: Mutex::default() }
     }

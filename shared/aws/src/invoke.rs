@@ -33,13 +33,8 @@ pub struct LambdaInvoker {
 }
 
 impl LambdaInvoker {
-    /// An invoker with region, credentials and endpoints as the SDK finds them. Nothing is called yet.
-    pub async fn connect() -> Self {
-        Self::over(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
-    }
-
-    /// An invoker with a configuration of the SDK. What it sends is user code's to run: the SDK repeats nothing by itself. An
-    /// answer may take as long as the function does, which the caller bounds.
+    /// An invoker with a configuration of the SDK. Nothing is called yet. What it sends is user code's to run: the SDK repeats
+    /// nothing by itself. An answer may take as long as the function does, which the caller bounds.
     pub fn over(config: &SdkConfig) -> Self {
         let config = aws_sdk_lambda::config::Builder::from(config)
             .retry_config(RetryConfig::disabled())

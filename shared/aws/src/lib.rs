@@ -40,8 +40,8 @@ pub use notify::Notifier;
 pub use objects::{
     Found, ObjectHead, ObjectReader, ObjectVersion, ObjectWriter, Objects, Replaces, StoredObject, Written,
 };
-pub use ports::{AwsPorts, MissingVariable, Settings, SystemClock, ThreadRng};
+pub use ports::{AwsPorts, Settings, SettingsError, SystemClock, ThreadRng, load_config};
 pub use presign::{AwsBodies, BODIES_PREFIX, Taken, URL_MS_MAX};
 pub use queue::AwsQueue;
-pub use sign::{SignError, SignatureHeaders, Signer, load_config};
+pub use sign::{SignError, SignatureHeaders, Signer};
 pub use state::AwsState;

@@ -107,6 +107,19 @@ pub async fn wait_for_table(config: &SdkConfig, table: &str) {
     panic!("the table did not become active");
 }
 
+/// Spoils what is stored of a chunk.
+///
+/// # Panics
+/// When it cannot be written.
+pub async fn damage_chunk(config: &SdkConfig, table: &str, chunk: sheaf_core::ChunkKey) {
+    let (pk, sk) = schema::chunk_key(chunk);
+    let damage = aws_sdk_dynamodb::Client::new(config).update_item().table_name(table);
+    let damage = damage.set_key(Some(crate::state::item::key(pk, sk))).update_expression("SET #spec = :nonsense");
+    let damage = damage.expression_attribute_names("#spec", schema::chunk::SPEC);
+    let nonsense = crate::state::item::binary(vec![u8::MAX; 3]);
+    damage.expression_attribute_values(":nonsense", nonsense).send().await.expect("written");
+}
+
 /// Where the set-up has put the program.
 fn ministack() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate lies two folders down");

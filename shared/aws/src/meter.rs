@@ -15,6 +15,10 @@
 //! - a read costs a unit per 4 KB, one at least; of each item in a batch, of all together in a query; half if it need not be
 //!   consistent.
 //!
+//! # In a deployed grid
+//! Its Lambdas and containers count when their log filter asks for it, as with `SHEAF_LOG=info,sheaf_requests=debug`, and log
+//! what each invocation asked for ([`Meter::log`]).
+//!
 //! # What it does not see
 //! What Lambda asks for its functions' sake (polling queues), and what clients do with presigned addresses.
 
@@ -41,10 +45,17 @@ use aws_smithy_runtime_api::client::{
     runtime_components::RuntimeComponents,
 };
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sheaf_api::cost::{Item, Report, Step, Usage};
 
 use weigh::Call;
+
+/// The message of the event that tells what an invocation asked of AWS.
+pub const LOGGED: &str = "requests to AWS";
+
+fn is_logged() -> bool {
+    tracing::enabled!(target: "sheaf_requests", tracing::Level::DEBUG)
+}
 
 /// By step, service and operation.
 type Operations = BTreeMap<(Step, String, String), Counts>;
@@ -62,7 +73,7 @@ impl fmt::Debug for Meter {
 }
 
 /// What was asked of one operation of one service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Tries, each of which is billed.
     pub attempts: u64,
@@ -87,7 +98,7 @@ pub struct Counts {
 }
 
 /// An operation and what was asked of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// What for.
     pub step: Step,
@@ -101,7 +112,7 @@ pub struct Row {
 }
 
 /// All that was asked, by step, service and operation.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// A row each.
     pub rows: Vec<Row>,
@@ -123,6 +134,19 @@ impl Meter {
     /// What was counted since the last drain.
     pub fn drain(&self) -> Vec<Row> {
         rows(std::mem::take(&mut *self.counts.lock()))
+    }
+
+    /// The same, if what is counted is going to be logged; else the configuration as it is.
+    pub fn attach_logged(&self, config: &SdkConfig, step: Step) -> SdkConfig {
+        if is_logged() { self.attach(config, step) } else { config.clone() }
+    }
+
+    /// Logs what was counted since the last drain as one event, [`LOGGED`], whose field `rows` is JSON.
+    pub fn log(&self) {
+        if is_logged() {
+            let rows = serde_json::to_string(&self.drain()).unwrap_or_default();
+            tracing::debug!(target: "sheaf_requests", rows, "requests to AWS");
+        }
     }
 
     fn count(&self, step: Step, call: &Call, add: impl FnOnce(&mut Counts)) {

@@ -62,13 +62,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Tells a bus, if there is one, and the queue of uploads of those whose names begin so. Region, credentials and
-    /// endpoints are as the SDK finds them. Nothing is called yet.
-    pub async fn connect(queues: &str, bus: Option<&str>) -> Self {
-        Self::over(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await, queues, bus)
-    }
-
-    /// The same with a configuration of the SDK.
+    /// Tells a bus, if there is one, and the queue of uploads of those whose names begin so. Nothing is called yet.
     pub fn over(config: &SdkConfig, queues: &str, bus: Option<&str>) -> Self {
         Self {
             events: aws_sdk_eventbridge::Client::new(config),

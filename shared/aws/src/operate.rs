@@ -1,17 +1,13 @@
 //! For tests, behind the feature `loopback`: what an operator does to a deployed grid with other tools, good or bad. Region,
 //! credentials and endpoint are found as the SDK finds them.
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_sqs::types::QueueAttributeName::{
-    ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed, ApproximateNumberOfMessagesNotVisible,
+    self, ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed, ApproximateNumberOfMessagesNotVisible,
 };
 use sheaf_protocol::StoreError;
 
-use crate::fault::store_error;
-
-async fn config() -> SdkConfig {
-    aws_config::load_defaults(BehaviorVersion::latest()).await
-}
+use crate::{fault::store_error, load_config};
 
 /// A client of S3 that finds buckets on servers without host names of their own, too.
 fn s3(config: &SdkConfig) -> aws_sdk_s3::Client {
@@ -20,7 +16,7 @@ fn s3(config: &SdkConfig) -> aws_sdk_s3::Client {
 }
 
 async fn queue(name: &str) -> Result<(aws_sdk_sqs::Client, String), StoreError> {
-    let client = aws_sdk_sqs::Client::new(&config().await);
+    let client = aws_sdk_sqs::Client::new(&load_config().await);
     let found = client.get_queue_url().queue_name(name).send().await.map_err(store_error)?;
     Ok((client, found.queue_url.unwrap_or_default()))
 }
@@ -39,9 +35,20 @@ pub async fn send(name: &str, body: &str) -> Result<(), StoreError> {
 
 /// About how many messages a queue has, whether they wait, are delayed or in flight.
 pub async fn messages(name: &str) -> Result<u64, StoreError> {
+    count(
+        name,
+        &[ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed, ApproximateNumberOfMessagesNotVisible],
+    )
+    .await
+}
+
+/// About how many messages of a queue wait to be received.
+pub async fn waiting(name: &str) -> Result<u64, StoreError> {
+    count(name, &[ApproximateNumberOfMessages]).await
+}
+
+async fn count(name: &str, names: &[QueueAttributeName]) -> Result<u64, StoreError> {
     let (client, url) = queue(name).await?;
-    let names =
-        [ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed, ApproximateNumberOfMessagesNotVisible];
     let ask = client.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
     let found = ask.send().await.map_err(store_error)?.attributes.unwrap_or_default();
     Ok(found.values().filter_map(|count| count.parse::<u64>().ok()).sum())
@@ -49,7 +56,7 @@ pub async fn messages(name: &str) -> Result<u64, StoreError> {
 
 /// The version of an object, in a bucket that keeps versions, its entity tag and its size.
 pub async fn version_of(bucket: &str, key: &str) -> Result<(Option<String>, String, u64), StoreError> {
-    let head = s3(&config().await).head_object().bucket(bucket).key(key).send().await.map_err(store_error)?;
+    let head = s3(&load_config().await).head_object().bucket(bucket).key(key).send().await.map_err(store_error)?;
     let version = head.version_id().filter(|version| *version != "null").map(str::to_owned);
     let tag = head.e_tag().unwrap_or_default().trim_matches('"').to_owned();
     Ok((version, tag, head.content_length().unwrap_or_default().unsigned_abs()))
@@ -57,7 +64,7 @@ pub async fn version_of(bucket: &str, key: &str) -> Result<(Option<String>, Stri
 
 /// The tables, queues and buckets whose names begin so.
 pub async fn leftovers(grid: &str) -> Result<Vec<String>, StoreError> {
-    let config = config().await;
+    let config = load_config().await;
     let tables = aws_sdk_dynamodb::Client::new(&config).list_tables().send().await.map_err(store_error)?;
     let queues = aws_sdk_sqs::Client::new(&config).list_queues().send().await.map_err(store_error)?;
     let buckets = s3(&config).list_buckets().send().await.map_err(store_error)?;

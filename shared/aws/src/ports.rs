@@ -6,6 +6,7 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use futures::{FutureExt, future::BoxFuture};
 use sheaf_api::cost::Step;
 use sheaf_protocol::{Clock, Ports, Rng};
 
@@ -46,24 +47,43 @@ pub struct Settings {
     pub queues: String,
 }
 
-/// A variable of the environment that a function or container of a grid must be given.
+/// A variable of the environment that a function or container of a grid is missing, or that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the environment variable {name} is not set; infra/terraform sets it")]
-pub struct MissingVariable {
-    /// Its name.
-    pub name: &'static str,
+pub enum SettingsError {
+    /// It is not set.
+    #[error("the environment variable {name} is not set; infra/terraform sets it")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// It says something else than it may.
+    #[error("the environment variable {name} is {value:?}, must be {expected}")]
+    Malformed {
+        /// Its name.
+        name: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        expected: &'static str,
+    },
 }
 
 impl Settings {
     /// From `SHEAF_TABLE`, `SHEAF_BUCKET` and `SHEAF_QUEUES`, as a deployed grid's functions and containers are given them.
-    pub fn from_env() -> Result<Self, MissingVariable> {
+    pub fn from_env() -> Result<Self, SettingsError> {
         let variable = |name| match std::env::var(name) {
             Ok(value) if !value.is_empty() => Ok(value),
-            _ => Err(MissingVariable { name }),
+            _ => Err(SettingsError::Missing { name }),
         };
         let (table, bucket) = (variable("SHEAF_TABLE")?, variable("SHEAF_BUCKET")?);
         Ok(Self { table, bucket, queues: variable("SHEAF_QUEUES")? })
     }
+}
+
+/// The configuration of the SDK as it finds it: environment, profile, role. Endpoints, too. Boxed, as its future is so deep that
+/// compilers give up on what is built around it.
+pub fn load_config() -> BoxFuture<'static, SdkConfig> {
+    aws_config::load_defaults(BehaviorVersion::latest()).boxed()
 }
 
 /// Table, bucket and queues of one grid. Cloning shares them.
@@ -75,13 +95,7 @@ pub struct AwsPorts {
 }
 
 impl AwsPorts {
-    /// The ports with region, credentials and endpoints as the SDK finds them: environment, profile, role. Nothing is
-    /// called yet.
-    pub async fn connect(settings: &Settings) -> Self {
-        Self::over(&aws_config::load_defaults(BehaviorVersion::latest()).await, settings)
-    }
-
-    /// The ports with a configuration of the SDK.
+    /// The ports with a configuration of the SDK. Nothing is called yet.
     pub fn over(config: &SdkConfig, settings: &Settings) -> Self {
         Self::new(
             AwsState::new(config, &settings.table),

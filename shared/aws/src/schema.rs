@@ -9,6 +9,7 @@
 //! | newest version of a function | `N#{tenant}` | `{name}` |
 //! | estimate of a function | `E#{tenant}` | `{name}@{version}` |
 //! | worker | `W` | `{worker}` |
+//! | what the grid says of itself (`direct.rs`), written by `infra/terraform` | `G` | `GRID` |
 //!
 //! Numbers in sort keys are padded, so that they sort as numbers. Three sparse indexes hold keys only and are eventually
 //! consistent: jobs by tenant and time of creation, those of them that are not over, and open chunks by due time, in 64

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_s3::config::{Credentials, ProvideCredentials};
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings},
     sign::v4::SigningParams,
 };
-use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::{Mutex, OnceCell};
+
+use crate::load_config;
 
 /// Credentials are renewed so long before they run out: longer than any request takes.
 const RENEWAL: Duration = Duration::from_secs(300);
@@ -155,12 +156,6 @@ pub(crate) fn plainly(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     words.join(": ")
-}
-
-/// The configuration of the SDK as it finds it: environment, profile, role. Endpoints, too. Boxed, as its future is so deep that
-/// compilers give up on what is built around it.
-pub fn load_config() -> BoxFuture<'static, SdkConfig> {
-    aws_config::load_defaults(BehaviorVersion::latest()).boxed()
 }
 
 /// What follows a label in a host's name, if the label is there.

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use lambda_runtime::tower::ServiceExt;
 use serde_json::{Value, json};
 use sheaf_api::{Answer, Api, ApiError, Code};
-use sheaf_aws::{AwsBodies, AwsPorts, load_config};
+use sheaf_aws::{AwsBodies, AwsPorts, SdkConfig};
 use sheaf_core::TenantId;
 use sheaf_http::{Access, Buffered, refusal, router};
 use sheaf_protocol::Service;
@@ -41,11 +41,10 @@ pub struct Http<B> {
 
 impl Http<AwsBodies> {
     /// Over the table, bucket and queues of a deployed grid. Nothing is called yet.
-    pub async fn on_aws(settings: &Settings) -> Self {
-        let config = load_config().await;
+    pub fn on_aws(settings: &Settings, config: &SdkConfig) -> Self {
         let tenant = TenantId::default();
-        let service = Service::new(AwsPorts::over(&config, &settings.aws), tenant.clone(), settings.grid_view());
-        Self::new(Arc::new(service), AwsBodies::new(&config, &settings.aws.bucket), tenant)
+        let service = Service::new(AwsPorts::over(config, &settings.aws), tenant.clone(), settings.grid_view());
+        Self::new(Arc::new(service), AwsBodies::new(config, &settings.aws.bucket), tenant)
     }
 }
 

@@ -4,14 +4,16 @@
 //! kind of the [`Event`]:
 //!
 //! ```no_run
-//! use sheaf_lambda::{Event, Http, Invocation, Settings, run, start};
+//! use sheaf_api::cost::Step;
+//! use sheaf_lambda::{Aws, Event, Http, Invocation, Settings, run, start};
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), sheaf_lambda::Error> {
 //!     start();
 //!     let settings = Settings::from_env()?;
-//!     let http = Http::on_aws(&settings).await;
-//!     run(async |Invocation { event, remaining_ms }| match event {
+//!     let aws = Aws::load().await;
+//!     let http = Http::on_aws(&settings, &aws.of(Step::Submit));
+//!     run(&aws, async |Invocation { event, remaining_ms }| match event {
 //!         Event::Http(event) => Ok(http.answer(event, remaining_ms).await),
 //!         other => Err(other.unexpected().into()),
 //!     })
@@ -29,6 +31,7 @@
 //!
 //! The URLs are secrets: they are never logged.
 
+mod aws;
 mod bodies;
 mod event;
 mod http;
@@ -37,9 +40,10 @@ mod request;
 mod run;
 mod settings;
 
+pub use aws::Aws;
 pub use bodies::{BODY_HEADER, BODY_URL_HEADER, Bodies};
 pub use event::{Event, Unexpected};
 pub use http::{ANSWER_MS_MAX, Http};
 pub use reply::{BINARY_BYTES_MAX, TEXT_BYTES_MAX};
 pub use run::{Error, Invocation, run, start};
-pub use settings::{SLOTS_DEFAULT, Settings, SettingsError};
+pub use settings::{SLOTS_DEFAULT, Settings};

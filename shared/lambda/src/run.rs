@@ -5,7 +5,7 @@ use serde_json::Value;
 use sheaf_protocol::Clock;
 use sheaf_telemetry::Format;
 
-use crate::Event;
+use crate::{Aws, Event};
 
 /// Any error: that of a failed invocation, which its source may repeat.
 pub use lambda_runtime::Error;
@@ -27,8 +27,8 @@ pub fn start() {
 }
 
 /// Answers invocations, one after the other, for as long as Lambda keeps this process. An error fails the invocation, which
-/// its source may then repeat; it is logged, and the loop goes on.
-pub async fn run(handler: impl AsyncFn(Invocation) -> Result<Value, Error>) -> Result<(), Error> {
+/// its source may then repeat; it is logged, and the loop goes on. So is what was asked of AWS, if anybody wants to know.
+pub async fn run(aws: &Aws, handler: impl AsyncFn(Invocation) -> Result<Value, Error>) -> Result<(), Error> {
     let handler = &handler;
     lambda_runtime::run(service_fn(async move |LambdaEvent { payload, context }: LambdaEvent<Value>| {
         let remaining_ms = context.deadline.saturating_sub(sheaf_aws::SystemClock.now_ms());
@@ -36,6 +36,7 @@ pub async fn run(handler: impl AsyncFn(Invocation) -> Result<Value, Error>) -> R
         let kind = event.kind();
         // Boxed, as its future is that of everything this function does.
         let answer = Box::pin(handler(Invocation { event, remaining_ms })).await;
+        aws.log();
         answer.inspect_err(|error| tracing::error!(error, kind, "the invocation failed"))
     }))
     .await

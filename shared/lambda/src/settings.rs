@@ -1,7 +1,7 @@
 //! What a function of a deployed grid is told by its environment.
 
 use sheaf_api::wire::GridView;
-use sheaf_aws::MissingVariable;
+use sheaf_aws::SettingsError;
 
 /// How many tasks a grid runs at once unless `SHEAF_SLOTS` says otherwise.
 pub const SLOTS_DEFAULT: u32 = sheaf_aws::SLOTS_DEFAULT;
@@ -19,24 +19,6 @@ pub struct Settings {
     pub event_bus: Option<String>,
     /// `SHEAF_SPOT`: whether there are containers that serve the spot lane; not unless it is 1.
     pub spot: bool,
-}
-
-/// A variable of the environment that is missing or makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// It is not set.
-    #[error(transparent)]
-    Missing(#[from] MissingVariable),
-    /// It says something else than it may.
-    #[error("the environment variable {name} is {value:?}, must be {expected}")]
-    Malformed {
-        /// Its name.
-        name: &'static str,
-        /// What it says.
-        value: String,
-        /// What it may say.
-        expected: &'static str,
-    },
 }
 
 impl Settings {
@@ -57,7 +39,7 @@ impl Settings {
                 }
             },
         };
-        let grid = set("SHEAF_GRID").ok_or(MissingVariable { name: "SHEAF_GRID" })?;
+        let grid = set("SHEAF_GRID").ok_or(SettingsError::Missing { name: "SHEAF_GRID" })?;
         let spot = set("SHEAF_SPOT").is_some_and(|value| value == "1");
         Ok(Self { grid, aws, slots, event_bus: set("SHEAF_EVENT_BUS"), spot })
     }

@@ -2,7 +2,7 @@
 //! what is past its time; it changes no chunk but by T9 and T10. It may run anywhere, any number of times at once.
 
 use sheaf_api::wire::JobFilter;
-use sheaf_core::{Chunk, ChunkEvent, ChunkState, EndReason, Job, JobState, TenantId, limits};
+use sheaf_core::{Chunk, ChunkEvent, ChunkKey, ChunkState, EndReason, Job, JobState, TenantId, limits};
 
 use crate::{
     cancel,
@@ -41,8 +41,7 @@ pub async fn chunks<P: Ports>(ports: &P, chunks_max: usize) -> Result<Swept, Sto
         after = Some(*last);
         let keys: Vec<_> = due.iter().map(|(_, key)| *key).collect();
         swept.looked_at += keys.len() as u64;
-        let found = retrying(ports, || ports.state().chunks(&keys)).await?;
-        let open: Vec<Chunk> = found.into_iter().flatten().filter(|chunk| !chunk.is_final()).collect();
+        let open: Vec<Chunk> = readable(ports, &keys).await?.into_iter().filter(|chunk| !chunk.is_final()).collect();
         let writes: Vec<Write> =
             open.iter().map(|chunk| Write { key: chunk.spec.key, event: verdict(chunk, now_ms, delay_ms) }).collect();
         let mut hints = Vec::new();
@@ -59,6 +58,24 @@ pub async fn chunks<P: Ports>(ports: &P, chunks_max: usize) -> Result<Swept, Sto
         ports.queue().send(hints, 0).await;
     }
     Ok(swept)
+}
+
+/// The chunks among these that are there and can be read. One that cannot is said, and keeps nobody from the others.
+pub async fn readable<P: Ports>(ports: &P, keys: &[ChunkKey]) -> Result<Vec<Chunk>, StoreError> {
+    match retrying(ports, || ports.state().chunks(keys)).await {
+        Ok(found) => return Ok(found.into_iter().flatten().collect()),
+        Err(StoreError::Damaged { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        match retrying(ports, || ports.state().chunks(std::slice::from_ref(key))).await {
+            Ok(chunk) => found.extend(chunk.into_iter().flatten()),
+            Err(error @ StoreError::Damaged { .. }) => tracing::error!(chunk = %key, %error, "not swept"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 fn verdict(chunk: &Chunk, now_ms: u64, delay_ms: u64) -> ChunkEvent {
@@ -101,10 +118,15 @@ pub async fn jobs<P: Ports>(ports: &P, tenant: &TenantId) -> Result<(), StoreErr
     let mut pages = Pages::new(true);
     while let Some(jobs) = pages.next(ports, tenant).await? {
         for job in jobs {
-            match job.state {
-                JobState::Sealed { .. } => drop(summarise::close_if_complete(ports, job).await?),
-                JobState::Cancelling { .. } => drop(cancel::carry_out(ports, job.id).await?),
-                JobState::Open | JobState::Done { .. } | JobState::Cancelled { .. } => {}
+            let id = job.id;
+            let brought_on = match job.state {
+                JobState::Sealed { .. } => summarise::close_if_complete(ports, job).await.map(drop),
+                JobState::Cancelling { .. } => cancel::carry_out(ports, id).await.map(drop),
+                JobState::Open | JobState::Done { .. } | JobState::Cancelled { .. } => Ok(()),
+            };
+            match brought_on {
+                Err(error @ StoreError::Damaged { .. }) => tracing::error!(job = %id, %error, "not brought on"),
+                brought_on => brought_on?,
             }
         }
     }
@@ -152,16 +174,19 @@ pub async fn retention<P: Ports>(ports: &P, tenant: &TenantId) -> Result<u64, St
 }
 
 /// Pages through a tenant's jobs.
-struct Pages {
+#[derive(Debug)]
+pub struct Pages {
     filter: JobFilter,
 }
 
 impl Pages {
-    fn new(alive: bool) -> Self {
+    /// From the newest job on; `alive`: only of those that are not over.
+    pub fn new(alive: bool) -> Self {
         Self { filter: JobFilter { alive, limit: limits::PAGE_ROWS_MAX, ..JobFilter::default() } }
     }
 
-    async fn next<P: Ports>(&mut self, ports: &P, tenant: &TenantId) -> Result<Option<Vec<Job>>, StoreError> {
+    /// The next page, until there is none.
+    pub async fn next<P: Ports>(&mut self, ports: &P, tenant: &TenantId) -> Result<Option<Vec<Job>>, StoreError> {
         let jobs = retrying(ports, || ports.state().jobs(tenant, &self.filter)).await?;
         let Some(last) = jobs.last() else { return Ok(None) };
         self.filter.before = Some(last.id);

@@ -78,6 +78,8 @@ pub const SWEEP_BACKED_OFF: Metric = count("sweep_backed_off_total");
 pub const OLDEST_PENDING: Metric = seconds("oldest_pending_seconds");
 /// Hints in the queues that nobody has received, roughly.
 pub const BACKLOG: Metric = count("backlog_hints");
+/// Work that the containers of a [`LANE`] have before them, in flight included.
+pub const WORK: Metric = seconds("work_seconds");
 /// Records of the table's stream that could not be read and were passed over.
 pub const STREAM_POISON: Metric = count("stream_poison_total");
 /// Notifications that were refused for good and given up.
@@ -91,7 +93,7 @@ pub const fn outcome(outcome: Outcome) -> &'static str {
 }
 
 /// All metrics.
-pub const ALL: [Metric; 22] = [
+pub const ALL: [Metric; 23] = [
     CHUNKS_CLAIMED,
     CHUNKS_FINISHED,
     CHUNKS_RELEASED,
@@ -111,6 +113,7 @@ pub const ALL: [Metric; 22] = [
     SWEEP_BACKED_OFF,
     OLDEST_PENDING,
     BACKLOG,
+    WORK,
     STREAM_POISON,
     NOTIFICATIONS_LOST,
     REQUESTS,

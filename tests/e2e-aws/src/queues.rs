@@ -14,8 +14,8 @@ use crate::{deployed::Deployed, jobs};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// More than can be under way when their hints are thrown away.
 const TASKS: u32 = 600;
-/// A hint is not taken for lost sooner; so many seconds tell that one was.
-const LOST_S: f64 = 30.0;
+/// So many hints are lost at least.
+const LOST_MIN: u64 = 100;
 
 /// All jobs of the grid.
 pub(crate) async fn jobs(grid: &Deployed) -> anyhow::Result<Vec<Job>> {
@@ -25,20 +25,19 @@ pub(crate) async fn jobs(grid: &Deployed) -> anyhow::Result<Vec<Job>> {
 
 /// Loses every hint that waits, in the middle of a job.
 pub(crate) async fn purged(grid: &Deployed) -> anyhow::Result<String> {
-    let job = jobs::sleepers(grid, TASKS, 1_500, 1).await?;
+    let job = jobs::sleepers(grid, TASKS, 500, 1).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for priority in Priority::ALL {
-        let name = schema::queue_name(&grid.settings.queues, Lane::Lambda, priority);
-        sheaf_aws::operate::purge(&name).await?;
-    }
+    let queue = schema::queue_name(&grid.settings.queues, Lane::Lambda, Priority::Normal);
+    let lost = sheaf_aws::operate::waiting(&queue).await?;
+    sheaf_aws::operate::purge(&queue).await?;
     let purged = Instant::now();
+    ensure!(lost >= LOST_MIN, "only {lost} hints were there to be lost");
     let ended = grid.ports.state().summary(job).await?.totals.ended();
     let totals = grid.wait(job, PATIENCE).await?;
     ensure!(totals.succeeded == u64::from(TASKS), "{totals:?}");
     let seconds = purged.elapsed().as_secs_f64();
-    ensure!(seconds > LOST_S, "all was done after {seconds:.0} s: no hint can have been lost");
     Ok(format!(
-        "{ended} of {TASKS} were done; the sweeper brought back what was lost, and all was done in {seconds:.0} s"
+        "{ended} of {TASKS} were done when about {lost} hints were lost; the sweeper sent them again, and all was done in {seconds:.0} s"
     ))
 }
 

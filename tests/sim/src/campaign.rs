@@ -61,6 +61,7 @@ pub const SOMETIMES: &[&str] = &[
     "tasks quarantined",
     "throttled",
     "upload events doubled",
+    "upload events lost",
     "workers killed by their task",
     "writes late",
 ];

@@ -70,6 +70,11 @@ impl Actor {
         sim.spawn(WORLD, async move {
             let sim = self.grid.sim.clone();
             sim.sleep_ms(self.plan.starts_ms).await;
+            if self.plan.client == Client::Upload(0) {
+                // Nobody ever hears of the file, and nothing may come of that.
+                self.grid.count("upload events lost");
+                return;
+            }
             if let Some(cancelled_ms) = self.plan.cancelled_ms {
                 let (leaves, actor) = (self.waiting.enter(), self.clone());
                 sim.spawn(WORLD, async move {

@@ -33,7 +33,7 @@ pub enum Client {
     Faithful,
     /// It is gone for good after so many chunks.
     Mortal(u32),
-    /// An upload: every event starts another one, and events come more than once.
+    /// An upload of so many events: each starts another one. They come more than once, or all of them are lost.
     Upload(u32),
 }
 
@@ -228,7 +228,8 @@ fn job(number: u32, weather: Weather, rng: &mut fastrand::Rng) -> JobPlan {
     let chunks = if function == "ordered" { 1 } else { rng.u32(0..=6) };
     let client = match rng.u32(..10) {
         0 => Client::Mortal(rng.u32(0..=chunks)),
-        1..3 => Client::Upload(rng.u32(2..=3)),
+        // A few of them are never heard of.
+        1..3 => Client::Upload(rng.u32(..16).div_ceil(5)),
         _ => Client::Faithful,
     };
     let mut plan = plain(number, function, client, rng);

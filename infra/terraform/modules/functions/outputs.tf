@@ -28,5 +28,7 @@ output "sources" {
     hints   = aws_lambda_event_source_mapping.hints
     uploads = aws_lambda_event_source_mapping.uploads
     stream  = aws_lambda_event_source_mapping.stream
+
+    upload_recursion = aws_lambda_function_recursion_config.upload.recursive_loop
   }
 }

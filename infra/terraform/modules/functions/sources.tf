@@ -35,6 +35,12 @@ resource "aws_lambda_event_source_mapping" "uploads" {
   depends_on = [module.role]
 }
 
+# Files of many millions of tasks take it several invocations, each of which asks for the next.
+resource "aws_lambda_function_recursion_config" "upload" {
+  function_name  = aws_lambda_function.this["upload"].function_name
+  recursive_loop = "Allow"
+}
+
 resource "aws_lambda_event_source_mapping" "stream" {
   event_source_arn                   = var.table.stream_arn
   function_name                      = aws_lambda_function.this["result"].arn

@@ -9,7 +9,7 @@
 //! table lag by some milliseconds, which the checks of lists and due chunks do not allow for: one of those that fails once is
 //! no finding.
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use sheaf_aws::{AwsPorts, Settings, loopback, schema};
 use sheaf_core::Priority;
 use sheaf_protocol::{BlobStore, Ports};
@@ -18,7 +18,7 @@ async fn fresh() -> Result<(AwsPorts, Cleanup), &'static str> {
     if std::env::var_os("SHEAF_TEST_AWS").is_none_or(|value| value != "1") {
         return Err("checks on a real AWS account: set SHEAF_TEST_AWS=1");
     }
-    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let config = sheaf_aws::load_config().await;
     let provider = config.credentials_provider().ok_or("checks on a real AWS account: no credentials")?;
     let found = aws_sdk_dynamodb::config::ProvideCredentials::provide_credentials(&provider).await;
     found.map_err(|_| "checks on a real AWS account: no credentials")?;
