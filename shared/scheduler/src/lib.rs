@@ -10,6 +10,7 @@
 //! - [`hads`]: the published bag schedulers `hads-cc` and `burst-hads`, which also place every task.
 //! - [`formats`]: job.json, env.json, map.json, arrival traces, spot traces.
 //! - [`sim`]: a seeded discrete-event simulator of fleets, for bags with a deadline and for streams of requests.
+//! - [`energy`]: an estimate of watt-hours, from core-seconds.
 //! - [`plan`] and [`simulate`]: what `sheaf plan` and `sheaf simulate` print, as tables that serialise.
 //!
 //! What it does not do: start a machine, lease a chunk, or remember anything between two decisions but [`Memory`],
@@ -17,6 +18,7 @@
 
 pub mod checkpoint;
 pub mod decision;
+pub mod energy;
 pub mod estimate;
 pub mod formats;
 pub mod hads;

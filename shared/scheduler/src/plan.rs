@@ -5,9 +5,9 @@ use sheaf_core::Lane;
 
 use crate::formats::map::{PlanMap, PlannedMachine, market_word};
 use crate::hads::{Bag, NoPlan, Queue, cc, cost_and_makespan, ils};
-use crate::sim::bags::{BagRun, Player};
+use crate::sim::bags::{BagRun, Player, first_decision};
 use crate::sim::fleet::Fleet;
-use crate::{PolicyName, Settings};
+use crate::{Decision, PolicyName, Settings};
 
 /// A plan as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +32,8 @@ pub struct PlanTable {
     pub reasons: Vec<String>,
     /// True when the deadline can be kept.
     pub feasible: bool,
+    /// The earliest finish that can be promised, where the deadline cannot.
+    pub earliest_finish_s: Option<f64>,
 }
 
 /// The machines of one type and market in a plan.
@@ -60,6 +62,41 @@ pub fn plan(
     }
 }
 
+/// The shortest deadline, to the second, that `policy` can plan or promise, for one that is too short; none where no
+/// deadline is long enough, or `deadline_s` itself can be promised.
+pub fn earliest_finish_s(bag: &Bag, deadline_s: f64, policy: PolicyName, settings: &Settings) -> Option<f64> {
+    match policy {
+        PolicyName::HadsCc => shortest_planned_s(bag, true),
+        PolicyName::BurstHads => shortest_planned_s(bag, false),
+        _ => promised_s(&first_decision(bag, &run_of(deadline_s, settings), policy)),
+    }
+}
+
+/// By halving: what HADS can plan in some time it can plan in more.
+fn shortest_planned_s(bag: &Bag, on_demand: bool) -> Option<f64> {
+    let fits = |deadline_s: f64| cc::plan(bag, deadline_s, on_demand).is_ok();
+    // One machine after the other, and the slack that is kept free: more time helps nobody.
+    let slowest_s =
+        |task: usize| (0..bag.env.instances.len()).filter_map(|kind| bag.runtime_s(task, kind)).fold(0.0, f64::max);
+    let (mut short_s, mut long_s) = (0.0, (4.0 * (0..bag.len()).map(slowest_s).sum::<f64>()).ceil());
+    if !fits(long_s) {
+        return None;
+    }
+    while long_s - short_s > 1.0 {
+        let middle_s = f64::midpoint(short_s, long_s).floor();
+        if fits(middle_s) { long_s = middle_s } else { short_s = middle_s }
+    }
+    Some(long_s)
+}
+
+fn promised_s(decision: &Decision) -> Option<f64> {
+    decision.infeasible.first().map(|infeasible| infeasible.earliest_finish_at_s).filter(|at_s| at_s.is_finite())
+}
+
+fn run_of(deadline_s: f64, settings: &Settings) -> BagRun {
+    BagRun { settings: settings.clone(), ..BagRun::calm(deadline_s) }
+}
+
 fn placed(bag: &Bag, deadline_s: f64, policy: PolicyName, queues: &[Queue]) -> Result<(PlanTable, PlanMap), NoPlan> {
     let (cost, makespan_s) = cost_and_makespan(bag, queues);
     let machines = queues.iter().map(|queue| {
@@ -82,18 +119,20 @@ fn simulated(
     policy: PolicyName,
     settings: &Settings,
 ) -> Result<(PlanTable, PlanMap), NoPlan> {
-    let run = BagRun { settings: settings.clone(), ..BagRun::calm(deadline_s) };
+    let run = run_of(deadline_s, settings);
     let (outcome, fleet) = Player::new(bag, Some(policy), deadline_s)?.run(&run);
     let machines = (0..fleet.machines.len()).map(|machine| planned(bag, &fleet, machine));
     let map = map_of(bag, deadline_s, policy, (outcome.cost, outcome.makespan_s), machines.collect());
-    let decision = crate::sim::bags::first_decision(bag, &run, policy);
-    let late = decision.infeasible.first().map(|infeasible| {
-        let at_s = infeasible.earliest_finish_at_s;
-        format!("{deadline_s:.0} s cannot be promised; the earliest finish that can is {at_s:.0} s")
+    let decision = first_decision(bag, &run, policy);
+    let earliest_finish_s = promised_s(&decision);
+    let late = (!decision.infeasible.is_empty()).then(|| {
+        let most = earliest_finish_s.map(|at_s| format!("the earliest finish that can is {at_s:.0} s"));
+        let most = most.unwrap_or_else(|| "there is no on-demand machine to promise anything with".to_owned());
+        format!("{deadline_s:.0} s cannot be promised; {most}")
     });
     let feasible = late.is_none() && outcome.late_tasks == 0;
     let reasons = late.into_iter().chain(decision.reasons).collect();
-    Ok((PlanTable { reasons, feasible, ..table_of(&map, policy) }, map))
+    Ok((PlanTable { reasons, feasible, earliest_finish_s, ..table_of(&map, policy) }, map))
 }
 
 /// What one machine of a simulated fleet ran, put on cores in the order of the starts.
@@ -144,5 +183,6 @@ fn table_of(map: &PlanMap, policy: PolicyName) -> PlanTable {
         fleet,
         reasons: Vec::new(),
         feasible: map.makespan_s <= map.deadline_s,
+        earliest_finish_s: None,
     }
 }

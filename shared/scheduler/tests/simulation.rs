@@ -20,7 +20,7 @@ fn run(bag: &Bag, policy: PolicyName, run: &BagRun) -> (BagOutcome, Fleet) {
 }
 
 fn faulty(scenario: (f64, f64), mode: FaultMode, kind: FaultKind, seed: u64) -> BagRun {
-    BagRun { faults: published::faults(scenario, mode, DEADLINE_S), kind, seed, ..BagRun::calm(DEADLINE_S) }
+    BagRun { faults: Faults::expected(scenario, DEADLINE_S, mode), kind, seed, ..BagRun::calm(DEADLINE_S) }
 }
 
 /// Each task has one outcome, from a run that was the only one to end it, and no core ran two tasks at once.
@@ -175,16 +175,95 @@ fn a_plan_says_fleet_makespan_cost_and_slack() {
 }
 
 #[test]
+fn an_infeasible_deadline_has_an_earliest_finish_that_can_be_planned() {
+    let bag = j60();
+    let settings = Settings::default();
+    for policy in [PolicyName::HadsCc, PolicyName::BurstHads] {
+        assert!(plan::plan(&bag, 200.0, policy, &settings).is_err());
+        let earliest_s = plan::earliest_finish_s(&bag, 200.0, policy, &settings).unwrap();
+        assert!(plan::plan(&bag, earliest_s, policy, &settings).is_ok(), "{policy}: {earliest_s}");
+        assert!(plan::plan(&bag, earliest_s - 2.0, policy, &settings).is_err(), "{policy}: {earliest_s}");
+    }
+    let mut shut = bag.clone();
+    shut.env.instances.iter_mut().for_each(|instance| (instance.spot_max, instance.on_demand_max) = (0, 0));
+    assert_eq!(plan::earliest_finish_s(&shut, 200.0, PolicyName::HadsCc, &settings), None);
+}
+
+fn entry(bag: Bag) -> simulate::Entry {
+    simulate::Entry { name: "J60".to_owned(), bag }
+}
+
+#[test]
 fn the_table_has_a_row_for_every_cell() {
+    let trace = spot::parse("c3.large,100,500\nc3.large,900,\n").unwrap();
+    let mut scenarios = simulate::Scenario::grid(&published::SCENARIOS, &[FaultMode::Together, FaultMode::Each]);
+    scenarios.push(simulate::Scenario::Trace { name: "night".to_owned(), outages: trace });
     let simulation = simulate::BagSimulation {
+        scenarios,
         seeds: 2,
         policies: vec![PolicyName::HadsCc, PolicyName::Sheaf],
         ..simulate::BagSimulation::default()
     };
-    let rows = simulate::bags(&[j60()], &simulation).unwrap();
-    assert_eq!(rows.len(), 1 + 2 * 6 * 2);
-    assert!(rows.iter().all(|row| row.misses == 0 && row.cost > 0.0));
-    let json = serde_json::to_string(&rows).unwrap();
-    let again: Vec<simulate::BagRow> = serde_json::from_str(&json).unwrap();
-    assert_eq!(again.len(), rows.len());
+    let table = simulate::bags(&[entry(j60())], &simulation, &simulate::InTurn);
+    let rows = &table.rows;
+    assert!(table.refused.is_empty(), "{:?}", table.refused);
+    assert_eq!(rows.len(), 1 + 2 * (1 + 2 * 5 + 1));
+    assert!(rows.iter().all(|row| row.misses == 0 && row.cost > 0.0 && row.of_on_demand.is_some()));
+    let published = |row: &&simulate::BagRow| row.published.is_some();
+    assert_eq!(rows.iter().filter(published).count(), 2, "on-demand and HADS without faults: {rows:?}");
+    let json = serde_json::to_string(&table).unwrap();
+    let again: simulate::BagTable = serde_json::from_str(&json).unwrap();
+    assert_eq!(again.rows.len(), rows.len());
+
+    let means = simulate::means(rows);
+    let hads: Vec<_> = means.iter().filter(|mean| mean.policy == PolicyName::HadsCc).collect();
+    assert_eq!(hads.iter().map(|mean| mean.cells).collect::<Vec<_>>(), [5, 5, 1]);
+    assert_eq!((hads[0].published, hads[2].published), (Some(0.606), None));
+    let together: Vec<f64> = rows
+        .iter()
+        .filter(|row| row.policy == Some(PolicyName::HadsCc) && row.mode == Some(FaultMode::Together))
+        .filter_map(|row| row.of_on_demand)
+        .collect();
+    assert!((hads[0].of_on_demand - together.iter().sum::<f64>() / 5.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_policy_that_cannot_plan_a_bag_is_named_and_stops_no_other() {
+    let simulation = simulate::BagSimulation {
+        deadline_s: 350.0,
+        scenarios: vec![simulate::Scenario::Calm],
+        policies: vec![PolicyName::HadsCc, PolicyName::Sheaf],
+        ..simulate::BagSimulation::default()
+    };
+    let table = simulate::bags(&[entry(j60())], &simulation, &simulate::InTurn);
+    let refused: Vec<_> = table.refused.iter().map(|refusal| refusal.policy).collect();
+    assert_eq!(refused, [None, Some(PolicyName::HadsCc)], "{table:?}");
+    assert_eq!(table.rows.iter().map(|row| row.policy).collect::<Vec<_>>(), [Some(PolicyName::Sheaf)]);
+    assert!(table.rows[0].of_on_demand.is_none() && table.rows[0].misses == 1);
+}
+
+#[test]
+fn the_frontier_of_a_stream_is_what_nothing_beats() {
+    let rows = (0..12).map(|i| format!("{}.0,vid-{i}.mp4,4000,fast,{}.0\n", 5 + i % 7 * 10, 60 + i * 97 % 541));
+    let trace = arrivals::parse(&rows.collect::<String>()).unwrap();
+    let sweep = simulate::Sweep {
+        policies: vec![PolicyName::MinimizeWorkers, PolicyName::GracePeriod, PolicyName::Sheaf],
+        workers_max: vec![1, 4],
+        grace_s: vec![30.0, 300.0],
+        latency_s: vec![10.0],
+        ..simulate::Sweep::default()
+    };
+    let rows = simulate::stream(&trace, &sweep, &StreamRun::default(), &simulate::InTurn);
+    assert_eq!(rows.len(), 2 + 4 + 2);
+    assert_eq!(rows[2].parameter.as_ref().map(|of| (of.name.as_str(), of.value)), Some(("grace_s", 30.0)));
+    let beats = |a: &simulate::StreamRow, b: &simulate::StreamRow| {
+        let (a, b) = (&a.outcome, &b.outcome);
+        a.wait_mean_s <= b.wait_mean_s
+            && a.worker_s <= b.worker_s
+            && (a.wait_mean_s < b.wait_mean_s || a.worker_s < b.worker_s)
+    };
+    assert!(rows.iter().any(|row| row.on_frontier) && rows.iter().any(|row| !row.on_frontier));
+    for row in &rows {
+        assert_eq!(row.on_frontier, !rows.iter().any(|other| beats(other, row)), "{row:?}");
+    }
 }

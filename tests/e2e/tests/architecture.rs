@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("sheaf-local", &["sheaf-worker", "sheaf-files", "sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
     // AWS only behind a feature.
     ("sheaf-sdk", &["sheaf-local", "sheaf-aws", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
-    ("sheaf-cli", &["sheaf-sdk", "sheaf-local", "sheaf-http", "sheaf-api", "sheaf-core"]),
+    ("sheaf-cli", &["sheaf-sdk", "sheaf-local", "sheaf-http", "sheaf-scheduler", "sheaf-api", "sheaf-core"]),
     ("sheaf-conformance", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-durability", &["sheaf-local", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-e2e", &["sheaf-sdk"]),

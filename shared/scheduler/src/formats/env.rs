@@ -36,9 +36,9 @@ pub struct Instance {
     pub memory_mb: f64,
     /// Its speed as the authors measured it, all cores together; HADS ranks types by it.
     pub gflops: f64,
-    /// Dollars an hour.
+    /// Dollars an hour. Never 0: that of the other market where this one is closed to the type and has none.
     pub on_demand_price: f64,
-    /// Dollars an hour on spot.
+    /// Dollars an hour on spot; the same holds.
     pub spot_price: f64,
     /// On-demand machines at most; 0 where the market is closed to the type.
     pub on_demand_max: u32,
@@ -89,17 +89,26 @@ impl Instance {
             return Err(FormatError::new("vcpu", "expected at least 1"));
         }
         let prices = fields.object("prices")?;
-        let price =
-            |name| prices.number(name).and_then(|price| above_zero(name, price)).map_err(|error| error.under("prices"));
         let restrictions = fields.object_or_empty("restrictions")?;
         let inside = |part: &str| restrictions.object_or_empty(part).map_err(|e| e.under("restrictions"));
         let (limits, markets, burstable) = (inside("limits")?, inside("markets")?, inside("burstable")?);
         let of = |part: &'static str| move |error: FormatError| error.under(part).under("restrictions");
         let limit = |name: &str| -> Result<u32, FormatError> {
             let open = markets.yes(name, true).map_err(of("markets"))?;
-            let limit = whole(&limits, name).map_err(of("limits"))?;
-            Ok(if open { limit } else { 0 })
+            if open { whole(&limits, name).map_err(of("limits")) } else { Ok(0) }
         };
+        let (on_demand_max, spot_max) = (limit("on-demand")?, limit("preemptible")?);
+        // Where no machine may be started, published files have a price of 0, or none: nobody pays it.
+        let price = |name: &str, max: u32, other: &str| {
+            let closed = || Ok(prices.number_or_none(other)?.filter(|price| *price > 0.0).unwrap_or(1.0));
+            let price = match prices.number_or_none(name)? {
+                None | Some(0.0) if max == 0 => closed()?,
+                None => return Err(FormatError::new(name, "it is missing")),
+                Some(price) => price,
+            };
+            above_zero(name, price)
+        };
+        let price = |name, max, other| price(name, max, other).map_err(|error| error.under("prices"));
         let bursts = burstable.yes("burstable", false).map_err(of("burstable"))?;
         let credit = |name: &str| -> Result<f64, FormatError> {
             let value = burstable.number_or_none(name).map_err(of("burstable"))?.unwrap_or(0.0);
@@ -117,10 +126,10 @@ impl Instance {
             vcpu,
             memory_mb: above_zero("memory", fields.number("memory")?)? * 1024.0,
             gflops: above_zero("gflops", fields.number("gflops")?)?,
-            on_demand_price: price("on-demand")?,
-            spot_price: price("preemptible")?,
-            on_demand_max: limit("on-demand")?,
-            spot_max: limit("preemptible")?,
+            on_demand_price: price("on-demand", on_demand_max, "preemptible")?,
+            spot_price: price("preemptible", spot_max, "on-demand")?,
+            on_demand_max,
+            spot_max,
             baseline,
             credits_per_hour: credit("cpu_credit_rate")?,
         })
@@ -156,9 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_market_needs_neither_price_nor_limit() {
+        for (from, to) in [("0.025", "0.0"), (r#", "preemptible": 0.025"#, ""), (r#", "preemptible": 5"#, "")] {
+            let env = Env::parse(&ONE.replace(from, to)).unwrap();
+            let t3 = &env.instances[0];
+            assert!(t3.spot_max == 0 && t3.spot_price > 0.0 && t3.rank().is_finite(), "{t3:?}");
+        }
+        let open = ONE.replace(r#""preemptible": "no""#, r#""preemptible": "yes""#);
+        let said = Env::parse(&open.replace("0.025", "0.0")).unwrap_err().to_string();
+        assert_eq!(said, "instances.t3.large.prices.preemptible: expected a number above 0, found 0");
+    }
+
+    #[test]
     fn errors_name_the_field() {
         let said = |from: &str, to: &str| Env::parse(&ONE.replace(from, to)).unwrap_err().to_string();
-        assert_eq!(said("0.025", "0"), "instances.t3.large.prices.preemptible: expected a number above 0, found 0");
+        assert_eq!(said("\"0.0832\"", "0"), "instances.t3.large.prices.on-demand: expected a number above 0, found 0");
         assert_eq!(
             said(r#""vcpu": 2"#, r#""vcpu": 2.5"#),
             "instances.t3.large.vcpu: expected a whole number of at least 0, found 2.5"

@@ -10,9 +10,9 @@ pub mod spot;
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {problem}")]
+#[error("{place}{}{problem}", if place.is_empty() { "" } else { ": " })]
 pub struct FormatError {
-    /// Where: a path of fields like `tasks.12.memory`, or a line like `line 3`.
+    /// Where: a path of fields like `tasks.12.memory`, or a line like `line 3`; empty for the whole file.
     pub place: String,
     /// What was expected there, or found instead.
     pub problem: String,

@@ -22,7 +22,8 @@ pub fn parse(text: &str) -> Result<Vec<Outage>, FormatError> {
     let mut outages: Vec<Outage> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
-        if line.is_empty() || line.starts_with('#') || line.starts_with("zone,") {
+        let is_heading = line.ends_with(",down_s,up_s");
+        if line.is_empty() || line.starts_with('#') || is_heading {
             continue;
         }
         let outage = read(line).map_err(|error| error.under(&format!("line {}", number + 1)))?;
@@ -60,6 +61,7 @@ mod tests {
     #[test]
     fn reads_outages() {
         let outages = parse("zone,down_s,up_s\na,10,20\nb,5,\na,20,30").unwrap();
+        assert_eq!(parse("type,down_s,up_s\na,10,20\nb,5,\na,20,30").unwrap(), outages);
         assert_eq!(outages.len(), 3);
         assert_eq!(outages[1], Outage { zone: "b".to_owned(), down_s: 5.0, up_s: f64::INFINITY });
     }

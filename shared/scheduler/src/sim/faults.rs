@@ -53,6 +53,11 @@ pub enum Faults {
 const OUTAGES_MAX: usize = 10_000;
 
 impl Faults {
+    /// Poisson processes with so many faults and returns expected within `horizon_s`; none for no faults.
+    pub fn expected((faults, resumes): (f64, f64), horizon_s: f64, mode: FaultMode) -> Self {
+        if faults > 0.0 { Self::Poisson(Poisson { faults, resumes, horizon_s, mode }) } else { Self::None }
+    }
+
     /// The outages of the group of machines called `zone` or `machine`, number `group`, over `until_s`.
     pub(super) fn outages(&self, seed: u64, group: usize, zone: &str, machine: &str, until_s: f64) -> Vec<(f64, f64)> {
         match self {

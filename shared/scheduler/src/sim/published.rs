@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::faults::{FaultMode, Faults, Poisson};
+use crate::PolicyName;
 use crate::formats::FormatError;
 use crate::formats::env::{Env, Instance};
 use crate::formats::job::{Job, Task};
@@ -33,8 +33,31 @@ pub struct Published {
     pub on_demand: (f64, f64),
 }
 
-/// Published: the mean cost over the 20 cells with hibernations, as a share of on-demand, of HADS and Burst-HADS.
-pub const PUBLISHED_SHARES: (f64, f64) = (0.606, 0.588);
+impl Published {
+    /// The bag called `name`, in any case.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        BAGS.iter().find(|bag| bag.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Dollars and makespan published for `policy` without hibernation; none for on-demand machines only.
+    pub const fn of(&self, policy: Option<PolicyName>) -> Option<(f64, f64)> {
+        match policy {
+            None => Some(self.on_demand),
+            Some(PolicyName::HadsCc) => Some(self.hads),
+            Some(PolicyName::BurstHads) => Some(self.burst_hads),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Published: the mean cost over the 20 cells with hibernations, as a share of on-demand.
+pub const fn published_share(policy: PolicyName) -> Option<f64> {
+    match policy {
+        PolicyName::HadsCc => Some(0.606),
+        PolicyName::BurstHads => Some(0.588),
+        _ => None,
+    }
+}
 
 /// The four bags.
 pub const BAGS: [Published; 4] = [
@@ -72,13 +95,8 @@ pub const BAGS: [Published; 4] = [
     },
 ];
 
-/// The scenarios: faults and returns expected until the deadline. The first is the one without any.
-pub const SCENARIOS: [(f64, f64); 6] = [(0.0, 0.0), (1.0, 0.0), (5.0, 0.0), (1.0, 5.0), (5.0, 5.0), (3.0, 2.5)];
-
-/// The faults of a scenario; none for (0, 0).
-pub fn faults((faults, resumes): (f64, f64), mode: FaultMode, horizon_s: f64) -> Faults {
-    if faults > 0.0 { Faults::Poisson(Poisson { faults, resumes, horizon_s, mode }) } else { Faults::None }
-}
+/// The scenarios (k_h, k_r): faults and returns expected until the deadline.
+pub const SCENARIOS: [(f64, f64); 5] = [(1.0, 0.0), (5.0, 0.0), (1.0, 5.0), (5.0, 5.0), (3.0, 2.5)];
 
 /// The machine types of the papers.
 pub fn env() -> Env {
