@@ -153,6 +153,12 @@ impl<'a, A: Api> Answers<'a, A> {
         Self { api, job, read, ordered, next, parked, parked_bytes, ready, forms, view }
     }
 
+    /// The same, without the packs: tasks have no keys then, and results are taken to be of the job's first function.
+    pub(crate) fn without_keys(mut self) -> Self {
+        self.read.with_packs = false;
+        self
+    }
+
     /// The answers of one more chunk; none once the job is over and all were given. With `wait_ms` as 0, none also when
     /// there are no more yet.
     pub(crate) async fn next_chunk(&mut self, wait_ms: u64) -> Outcome<Option<Vec<TaskAnswer>>> {

@@ -65,7 +65,9 @@ pub(crate) enum Command {
     Logs(commands::logs::Logs),
     Results(commands::results::Results),
     Cost(commands::cost::Cost),
-    /// Jobs: list, info, cancel, retry, events, seal
+    Plan(commands::plan::Plan),
+    Simulate(commands::simulate::Simulate),
+    /// Jobs: list, info, cancel, retry, events, report, seal
     #[command(subcommand)]
     Job(commands::job::Job),
     /// Tasks: list, info
@@ -104,6 +106,8 @@ impl Command {
             Self::Logs(logs) => Box::pin(logs.run(settings)).await,
             Self::Results(results) => Box::pin(results.run(settings)).await,
             Self::Cost(cost) => Box::pin(cost.run(settings)).await,
+            Self::Plan(plan) => plan.run(settings),
+            Self::Simulate(simulate) => simulate.run(settings),
             Self::Job(job) => Box::pin(job.run(settings)).await,
             Self::Task(task) => Box::pin(task.run(settings)).await,
             Self::Worker(worker) => Box::pin(worker.run(settings)).await,

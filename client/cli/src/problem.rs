@@ -187,6 +187,12 @@ impl From<FormatError> for Problem {
     }
 }
 
+impl From<crate::charts::ChartError> for Problem {
+    fn from(error: crate::charts::ChartError) -> Self {
+        Self::new(Code::Internal, error.to_string())
+    }
+}
+
 /// What could not be written to stdout or stderr.
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {

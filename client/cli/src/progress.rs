@@ -121,6 +121,35 @@ impl Bar {
     }
 }
 
+/// Progress through work in this process, of which the number of steps is known.
+#[derive(Debug)]
+pub(crate) struct Steps(ProgressBar);
+
+impl Steps {
+    /// A bar, if there is a terminal to show it.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let shown = settings.progress && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(4) } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta} left");
+        Self(ProgressBar::with_draw_target(Some(0), target).with_style(style.expect("the template is the one above")))
+    }
+
+    /// So many more steps are to be done.
+    pub(crate) fn expect(&self, steps: usize) {
+        self.0.inc_length(steps as u64);
+    }
+
+    /// One step is done.
+    pub(crate) fn done(&self) {
+        self.0.inc(1);
+    }
+
+    /// Takes it away.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn style(with_tasks: bool) -> ProgressStyle {
     let template =
         if with_tasks { "{wide_bar} {human_pos}/{human_len} {msg}" } else { "{spinner} waiting for tasks {msg}" };

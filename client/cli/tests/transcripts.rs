@@ -33,7 +33,7 @@ macro_rules! sessions {
     };
 }
 
-sessions!(help, run, command, failures, errors, jobs, submit, config, cost, doctor);
+sessions!(help, run, command, failures, errors, jobs, submit, config, cost, doctor, capacity, report);
 
 #[test]
 #[cfg(not(feature = "aws"))]

@@ -176,7 +176,7 @@ fn a_plan_says_fleet_makespan_cost_and_slack() {
 
 #[test]
 fn an_infeasible_deadline_has_an_earliest_finish_that_can_be_planned() {
-    let bag = j60();
+    let mut bag = j60();
     let settings = Settings::default();
     for policy in [PolicyName::HadsCc, PolicyName::BurstHads] {
         assert!(plan::plan(&bag, 200.0, policy, &settings).is_err());
@@ -184,9 +184,8 @@ fn an_infeasible_deadline_has_an_earliest_finish_that_can_be_planned() {
         assert!(plan::plan(&bag, earliest_s, policy, &settings).is_ok(), "{policy}: {earliest_s}");
         assert!(plan::plan(&bag, earliest_s - 2.0, policy, &settings).is_err(), "{policy}: {earliest_s}");
     }
-    let mut shut = bag.clone();
-    shut.env.instances.iter_mut().for_each(|instance| (instance.spot_max, instance.on_demand_max) = (0, 0));
-    assert_eq!(plan::earliest_finish_s(&shut, 200.0, PolicyName::HadsCc, &settings), None);
+    bag.env.instances.iter_mut().for_each(|instance| (instance.spot_max, instance.on_demand_max) = (0, 0));
+    assert_eq!(plan::earliest_finish_s(&bag, 200.0, PolicyName::HadsCc, &settings), None);
 }
 
 fn entry(bag: Bag) -> simulate::Entry {
@@ -219,6 +218,8 @@ fn the_table_has_a_row_for_every_cell() {
     let hads: Vec<_> = means.iter().filter(|mean| mean.policy == PolicyName::HadsCc).collect();
     assert_eq!(hads.iter().map(|mean| mean.cells).collect::<Vec<_>>(), [5, 5, 1]);
     assert_eq!((hads[0].published, hads[2].published), (Some(0.606), None));
+    let ours: Vec<_> = rows.iter().map(|row| simulate::BagRow { job: "night".to_owned(), ..row.clone() }).collect();
+    assert!(simulate::means(&ours).iter().all(|mean| mean.published.is_none()), "of other bags nothing was published");
     let together: Vec<f64> = rows
         .iter()
         .filter(|row| row.policy == Some(PolicyName::HadsCc) && row.mode == Some(FaultMode::Together))

@@ -36,16 +36,16 @@ const BYTES_ASSUMED: f64 = 100.0;
 
 /// What a job costs.
 #[derive(Debug, Serialize)]
-struct JobCost {
+pub(super) struct JobCost {
     job: JobId,
     /// The date and the region of the prices.
-    as_of: String,
+    pub(super) as_of: String,
     region: String,
     /// What it follows from, and of how many chunks the sizes were read.
     shape: JobShape,
     chunks_sampled: u64,
     lines: Vec<Line>,
-    usd: f64,
+    pub(super) usd: f64,
     usd_per_million_tasks: f64,
     /// Of that, what is neither the tasks' time nor the keeping of their bytes.
     control_plane_usd: f64,
@@ -75,12 +75,16 @@ impl Cost {
         let session = Session::open(settings, Need::Look).await?;
         let id = select::job(session.api(), &self.job).await?;
         let view = session.api().progress(id, None, 0).await?;
-        let sample = Sample::of(&session, &view).await?;
-        let cost = reckon(&view, &sample);
+        let cost = of(&session, &view).await?;
         Printer(settings.output).one(&cost, &id.to_string(), || describe(&cost))?;
         session.close().await;
         Ok(Exit::Succeeded)
     }
+}
+
+/// What the job of `view` costs.
+pub(super) async fn of(session: &Session, view: &JobView) -> Outcome<JobCost> {
+    Ok(reckon(view, &Sample::of(session, view).await?))
 }
 
 /// What the first chunks that have ended tell of all.

@@ -10,7 +10,7 @@ use sheaf_api::{
 use sheaf_core::{JobState, Origin, limits};
 
 use crate::{
-    commands::{events, wait},
+    commands::{events, report, wait},
     connect::{Need, Session},
     exit::Exit,
     feed,
@@ -70,6 +70,8 @@ pub(crate) enum Job {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Write what became of a job as one HTML file: progress, workers, failures, cost and energy
+    Report(report::Report),
     /// Close a job whose submission was cut short, so that it can end with what it has
     Seal {
         /// The job
@@ -139,6 +141,7 @@ impl Job {
                 let id = select::job(api, &job).await?;
                 events::print(session, printer.0, id, follow).await?
             }
+            Self::Report(report) => report.run(session, settings).await?,
             Self::Seal { job } => {
                 let id = select::job(api, &job).await?;
                 let view = api.seal(id, events::settled_size(api, id).await?).await?;

@@ -1,0 +1,297 @@
+//! The page: sections of facts, charts and tables, in one HTML file that needs no other.
+
+use askama::Template;
+use sheaf_api::{Code, wire::JobView};
+
+use super::{
+    Figures,
+    history::{BINS, DRAWN_WORKERS_MAX, History, How},
+    tasks::Spread,
+};
+use crate::{
+    charts::{self, Axes, Series, TimelineRow},
+    problem::{Outcome, Problem},
+    text, wait,
+};
+
+/// Causes and workers that are listed.
+const ROWS_MAX: usize = 50;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    title: String,
+    summary: String,
+    written: String,
+    sections: Vec<Section<'a>>,
+}
+
+#[derive(Default)]
+struct Section<'a> {
+    title: &'a str,
+    text: Vec<String>,
+    /// Those without a value are left out.
+    facts: Vec<(&'a str, String)>,
+    figures: Vec<Figure<'a>>,
+    tables: Vec<Table<'a>>,
+}
+
+struct Figure<'a> {
+    caption: &'a str,
+    svg: String,
+}
+
+/// Columns that start with `>` are aligned to the right, as in [`crate::output`].
+struct Table<'a> {
+    columns: Vec<&'a str>,
+    rows: Vec<Vec<String>>,
+}
+
+/// The page of a job.
+pub(super) fn render(view: &JobView, figures: &Figures, history: &History) -> Outcome<String> {
+    let name = if figures.name.is_empty() { figures.job.to_string() } else { figures.name.clone() };
+    let page = Page {
+        title: format!("Job {name}"),
+        summary: format!("{} is {}. {}.", figures.job, figures.state, wait::summary(view)),
+        written: text::time(text::now_ms()),
+        sections: vec![
+            overview(view, figures),
+            course(history)?,
+            workers(figures, history)?,
+            waiting(figures),
+            failures(figures),
+            lost(figures),
+            cost(figures),
+            Section { title: "What is not known", text: figures.not_known.clone(), ..Section::default() },
+        ],
+    };
+    page.render().map_err(|error| Problem::new(Code::Internal, "the report cannot be written").with_source(error))
+}
+
+fn overview<'a>(view: &JobView, figures: &Figures) -> Section<'a> {
+    let late = figures.deadline_ms.map(|at_ms| match figures.ended_at_ms {
+        Some(ended_ms) if ended_ms <= at_ms => format!("{}, kept", text::time(at_ms)),
+        Some(_) => format!("{}, missed", text::time(at_ms)),
+        None => text::time(at_ms),
+    });
+    let functions: Vec<_> = view.job.options.functions.iter().map(ToString::to_string).collect();
+    let outcomes = sheaf_core::Outcome::ALL.into_iter().filter(|&outcome| figures.outcomes.of(outcome) > 0);
+    let outcomes: Vec<_> =
+        outcomes.map(|outcome| format!("{} {outcome}", text::count(figures.outcomes.of(outcome)))).collect();
+    let facts = [
+        ("Functions", functions.join(", ")),
+        ("Created", text::time(figures.created_at_ms)),
+        ("Ended", figures.ended_at_ms.map(text::time).unwrap_or_default()),
+        ("Took", text::duration_ms(figures.took_ms)),
+        ("Deadline", late.unwrap_or_default()),
+        ("Size", format!("{} in {}", text::counted(figures.tasks, "task"), text::counted(figures.chunks, "chunk"))),
+        ("Outcomes", outcomes.join(", ")),
+        ("Throughput", text::rate(figures.tasks_per_second)),
+        ("Attempts", text::count(figures.attempts)),
+        ("Workers", text::count(figures.workers.len() as u64)),
+    ];
+    Section { title: "The job", facts: facts.into(), ..Section::default() }
+}
+
+/// Progress, throughput and what ran at once, over time.
+fn course<'a>(history: &History) -> Outcome<Section<'a>> {
+    let step_s = history.span_s() / BINS as f64;
+    let (mut submitted, mut succeeded, mut failed) = (0, 0, 0);
+    let (mut all, mut good, mut bad, mut rate, mut ran) =
+        (vec![(0.0, 0.0)], vec![(0.0, 0.0)], vec![(0.0, 0.0)], vec![], vec![]);
+    for (number, bin) in history.bins.iter().enumerate() {
+        let until_s = (number + 1) as f64 * step_s;
+        submitted += bin.submitted;
+        succeeded += bin.succeeded;
+        failed += bin.failed;
+        all.push((until_s, submitted as f64));
+        good.push((until_s, succeeded as f64));
+        bad.push((until_s, failed as f64));
+        rate.push((until_s - step_s / 2.0, (bin.succeeded + bin.failed) as f64 / step_s));
+        ran.push((until_s - step_s / 2.0, bin.ran_s / step_s));
+    }
+    let series = |name: &str, points| Series { name: name.to_owned(), points };
+    let mut progress = vec![series("submitted", all)];
+    if failed > 0 {
+        progress.push(series("failed", bad));
+    }
+    progress.insert(1, series("succeeded", good));
+    let x = "seconds since the job was created";
+    let axes = |y| Axes { x, y, x_from_zero: true };
+    Ok(Section {
+        title: "Over time",
+        figures: vec![
+            Figure {
+                caption: "Tasks submitted and ended. They count when their outcome is committed.",
+                svg: charts::lines(&axes("tasks"), &progress)?,
+            },
+            Figure {
+                caption: "Tasks with an outcome, each second.",
+                svg: charts::lines(&axes("tasks/s"), &[series("tasks/s", rate)])?,
+            },
+            Figure {
+                caption: "Chunks that ran at once, on average of each step.",
+                svg: charts::lines(&axes("chunks"), &[series("chunks", ran)])?,
+            },
+        ],
+        ..Section::default()
+    })
+}
+
+fn workers<'a>(figures: &Figures, history: &History) -> Outcome<Section<'a>> {
+    let rows: Vec<TimelineRow<'_>> = history
+        .workers
+        .iter()
+        .take(DRAWN_WORKERS_MAX)
+        .map(|worker| TimelineRow {
+            name: short(worker.id.as_str()),
+            lanes: worker.bars.iter().map(Vec::as_slice).collect(),
+        })
+        .collect();
+    let mut text = Vec::new();
+    if history.workers.len() > DRAWN_WORKERS_MAX {
+        text.push(format!("Of {} workers the first {DRAWN_WORKERS_MAX} are drawn.", history.workers.len()));
+    }
+    let mut most: Vec<_> = figures.workers.iter().collect();
+    most.sort_by_key(|worker| std::cmp::Reverse(worker.tasks_ended));
+    if most.len() > ROWS_MAX {
+        text.push(format!("The {ROWS_MAX} that ended the most tasks are listed; --csv writes all."));
+    }
+    let cells = most.into_iter().take(ROWS_MAX).map(|worker| {
+        vec![
+            worker.worker.to_string(),
+            worker.slots.map(|slots| slots.to_string()).unwrap_or_default(),
+            text::count(worker.tasks_ended),
+            text::count(worker.claimed),
+            text::count(worker.lost),
+            text::count(worker.released),
+            text::duration_ms(worker.span_ms),
+            worker.utilisation.map(percent).unwrap_or_default(),
+        ]
+    });
+    let table = Table {
+        columns: vec![
+            "Worker",
+            ">Slots",
+            ">Tasks ended",
+            ">Chunks claimed",
+            ">Lost",
+            ">Given back",
+            ">From first to last",
+            ">Utilisation",
+        ],
+        rows: cells.collect(),
+    };
+    let timeline = charts::timeline("seconds since the job was created", 0.0..history.span_s(), &rows, &How::SHADES)?;
+    let caption = "Each bar is a chunk that ran, for as long as its tasks did and until it was committed; a chunk that was \
+                   not finished is drawn for as long as it was held. Bars less than a thousandth apart are one.";
+    let figures = if rows.is_empty() { Vec::new() } else { vec![Figure { caption, svg: timeline }] };
+    Ok(Section { title: "Workers", text, figures, tables: vec![table], ..Section::default() })
+}
+
+fn waiting<'a>(figures: &Figures) -> Section<'a> {
+    let row = |name: &str, of: &Spread, shown: fn(u64) -> String| {
+        let mean = shown(of.mean as u64);
+        vec![name.to_owned(), text::count(of.count), mean, shown(of.p50), shown(of.p95), shown(of.p99), shown(of.max)]
+    };
+    let rows = vec![
+        row("from submission to a worker", &figures.wait_ms, text::duration_ms),
+        row("from submission to the end of its chunk", &figures.latency_ms, text::duration_ms),
+        row("running", &figures.run_us, text::duration_us),
+    ];
+    let columns = vec!["A task's time", ">Tasks", ">Mean", ">Median", ">95 %", ">99 %", ">Longest"];
+    Section { title: "Waiting and running", tables: vec![Table { columns, rows }], ..Section::default() }
+}
+
+fn failures<'a>(figures: &Figures) -> Section<'a> {
+    let mut section = Section { title: "Failures by cause", ..Section::default() };
+    if figures.failures.is_empty() {
+        section.text.push("No task failed.".to_owned());
+        return section;
+    }
+    let hidden: u64 = figures.failures.iter().skip(ROWS_MAX).map(|cause| cause.tasks).sum();
+    let hidden = hidden + figures.failures_of_other_causes;
+    if hidden > 0 {
+        section.text.push(format!("{} more of rarer causes.", text::counted(hidden, "failure")));
+    }
+    let rows = figures.failures.iter().take(ROWS_MAX).map(|cause| {
+        let examples: Vec<_> = cause.examples.iter().map(ToString::to_string).collect();
+        vec![cause.kind.clone(), cause.message.clone(), text::count(cause.tasks), examples.join(" ")]
+    });
+    section.tables.push(Table { columns: vec!["Kind", "Message", ">Tasks", "Such as"], rows: rows.collect() });
+    section.text.push("`sheaf explain TASK` and `sheaf logs TASK` say more of one.".to_owned());
+    section
+}
+
+fn lost<'a>(figures: &Figures) -> Section<'a> {
+    let mut section = Section { title: "Reclaims and work done again", ..Section::default() };
+    if figures.losses.is_empty() {
+        section.text.push("Every attempt was finished by the worker that began it.".to_owned());
+    } else {
+        let rows = figures.losses.iter().map(|line| {
+            vec![
+                line.because.to_owned(),
+                text::count(line.attempts),
+                text::duration_ms(line.held_ms),
+                text::duration_ms(line.uncommitted_ms),
+            ]
+        });
+        let columns = vec!["Attempts that ended because", ">Attempts", ">Held", ">Not committed, at most"];
+        section.tables.push(Table { columns, rows: rows.collect() });
+    }
+    if figures.tasks_isolated > 0 {
+        let tasks = text::counted(figures.tasks_isolated, "time");
+        section.text.push(format!("A task ran alone, as what might have killed its worker, {tasks}."));
+    }
+    section
+}
+
+fn cost<'a>(figures: &Figures) -> Section<'a> {
+    let factors = &figures.energy_factors;
+    let core_s = |seconds: f64| format!("{seconds:.1} core-seconds");
+    Section {
+        title: "Cost and energy",
+        facts: vec![
+            ("Tasks ran", core_s(figures.busy_core_s)),
+            (
+                "Slots were held",
+                figures
+                    .utilisation
+                    .map(|share| format!("{}, of which {} worked", core_s(figures.held_core_s), percent(share)))
+                    .unwrap_or_default(),
+            ),
+            ("Energy", format!("{} Wh, estimated", significant(figures.energy_wh))),
+            (
+                "Cost on AWS",
+                format!(
+                    "${}, a model at list prices as of {}",
+                    text::dollars(figures.aws_usd),
+                    figures.aws_prices_as_of
+                ),
+            ),
+        ],
+        text: vec![format!(
+            "Energy: {} W for a core at work, {} W for one that waits, times {} for the data centre. `sheaf cost JOB` has the cost in full.",
+            factors.busy_w, factors.idle_w, factors.power_usage_effectiveness
+        )],
+        ..Section::default()
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Three digits that count.
+fn significant(number: f64) -> String {
+    if number <= 0.0 {
+        return "0".to_owned();
+    }
+    let digits = (2 - number.log10().floor() as i32).clamp(0, 9) as usize;
+    format!("{number:.digits$}")
+}
+
+/// The beginning of a long id, as in a chart.
+fn short(id: &str) -> String {
+    if id.chars().count() <= 18 { id.to_owned() } else { id.chars().take(17).chain(['…']).collect() }
+}
