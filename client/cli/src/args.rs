@@ -67,6 +67,7 @@ pub(crate) enum Command {
     Cost(commands::cost::Cost),
     Plan(commands::plan::Plan),
     Simulate(commands::simulate::Simulate),
+    Control(commands::control::Control),
     /// Jobs: list, info, cancel, retry, events, report, seal
     #[command(subcommand)]
     Job(commands::job::Job),
@@ -108,6 +109,7 @@ impl Command {
             Self::Cost(cost) => Box::pin(cost.run(settings)).await,
             Self::Plan(plan) => plan.run(settings),
             Self::Simulate(simulate) => simulate.run(settings),
+            Self::Control(control) => Box::pin(control.run(settings)).await,
             Self::Job(job) => Box::pin(job.run(settings)).await,
             Self::Task(task) => Box::pin(task.run(settings)).await,
             Self::Worker(worker) => Box::pin(worker.run(settings)).await,

@@ -31,7 +31,12 @@ impl Session {
     /// Opens the way that the settings choose. A grid that runs tasks here is served too, so that other commands can look
     /// at it meanwhile.
     pub(crate) async fn open(settings: &Settings, need: Need) -> Outcome<Self> {
-        let slots = if need == Need::Look { Some(0) } else { None };
+        Self::open_with_slots(settings, need, None).await
+    }
+
+    /// The same, with so many slots if the grid runs tasks here; as many as are set otherwise.
+    pub(crate) async fn open_with_slots(settings: &Settings, need: Need, slots: Option<u32>) -> Outcome<Self> {
+        let slots = if need == Need::Look { Some(0) } else { slots };
         let grid = settings.connect_options(slots).connect().await?;
         let embedded = match grid.api() {
             sheaf::Transport::Embedded(grid) => Some(grid.clone()),

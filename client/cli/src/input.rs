@@ -85,6 +85,8 @@ pub(crate) enum Input {
         path: PathBuf,
         function: String,
     },
+    /// Tasks that are here already.
+    Tasks(std::vec::IntoIter<Task>),
 }
 
 impl InputArgs {
@@ -153,6 +155,7 @@ impl Input {
     pub(crate) fn next_task(&mut self) -> Outcome<Option<Task>> {
         match self {
             Self::Once(given) => Ok((!std::mem::replace(given, true)).then(Task::default)),
+            Self::Tasks(tasks) => Ok(tasks.next()),
             Self::Array { next, last } if *next > *last => Ok(None),
             Self::Array { next, .. } => {
                 let payload = next.to_string().into_bytes();

@@ -33,7 +33,7 @@ macro_rules! sessions {
     };
 }
 
-sessions!(help, run, command, failures, errors, jobs, submit, config, cost, doctor, capacity, report);
+sessions!(help, run, command, failures, errors, jobs, submit, config, cost, doctor, capacity, report, control);
 
 #[test]
 #[cfg(not(feature = "aws"))]

@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod cost;
 pub(crate) mod doctor;
 pub(crate) mod events;

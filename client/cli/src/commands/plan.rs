@@ -84,13 +84,13 @@ impl Plan {
     }
 }
 
-fn write_map(path: &std::path::Path, map: &PlanMap) -> Outcome<()> {
+pub(super) fn write_map(path: &std::path::Path, map: &PlanMap) -> Outcome<()> {
     let text = format!("{:#}\n", map.to_json());
     std::fs::write(path, text).map_err(|error| Problem::file("written", path, error))
 }
 
 /// There is no plan to show.
-fn refused(job: &str, policy: PolicyName, no_plan: &NoPlan, earliest_s: Option<f64>) -> Problem {
+pub(super) fn refused(job: &str, policy: PolicyName, no_plan: &NoPlan, earliest_s: Option<f64>) -> Problem {
     let problem =
         Problem::new(Code::Invalid, format!("{policy} has no plan for {job}: {no_plan}")).with_code("infeasible");
     problem.with_hint(match (no_plan, earliest_s) {

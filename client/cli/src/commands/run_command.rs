@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Memory of a program that somebody runs by hand: as good as no limit.
-const MEMORY_BYTES_DEFAULT: u64 = 1 << 40;
+pub(super) const MEMORY_BYTES_DEFAULT: u64 = 1 << 40;
 /// How long a look for results is held by the grid.
 const WAIT_MS: u64 = limits::LONG_POLL_MS_MAX;
 

@@ -1,0 +1,285 @@
+//! `sheaf control`: a bag's commands, run for real on this machine.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use sheaf_api::{
+    Api, Code,
+    wire::{CreateJob, JobView, PutFunction},
+};
+use sheaf_core::{FunctionKind, JobId, Manifest, limits};
+use sheaf_scheduler::{
+    PolicyName, Settings as Told,
+    formats::map::PlanMap,
+    plan::{self, PlanTable},
+    simulate::Entry,
+};
+
+use crate::{
+    bags::{BagArgs, parse_policy, parse_seconds},
+    commands::{plan as plan_command, wait as wait_command},
+    connect::{Need, Session},
+    feed,
+    input::{Input, Task},
+    output::{Printer, facts},
+    problem::{Outcome, Problem},
+    progress::Bar,
+    settings::Settings,
+    text,
+    wait::{self, Waited},
+};
+
+/// Run the commands of a bag on this machine, by a deadline, with what each printed in a folder of its own
+///
+/// The plan says how many tasks run at once, up to the slots of this machine, and in which order they start. There are no
+/// other machines: spot and its faults are the business of `sheaf simulate`. What a task printed and its exit code are in
+/// JOB_N/TASK/data/ (stdout, stderr, exit_code), N counting the executions, and the plan is in JOB_N/map.json.
+#[derive(Debug, Args)]
+pub(crate) struct Control {
+    #[command(flatten)]
+    bag: BagArgs,
+    /// Seconds there are, or a time such as 45m; what has not ended by then is given up
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    deadline: f64,
+    /// Who plans
+    #[arg(long, default_value = "sheaf", value_parser = parse_policy)]
+    policy: PolicyName,
+    /// Where JOB_N is made
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    results: PathBuf,
+    /// Where the commands start
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    from: PathBuf,
+}
+
+/// Starts a command and keeps what it prints; it appears under its name only when it is whole, so that an attempt which was
+/// cut short leaves nothing there. No braces: they would be placeholders.
+const SCRIPT: &str = r#"
+cd "$1" || exit 126
+rm -rf "$2"/.data.*
+part="$2/.data.$$"
+mkdir -p "$part" || exit 126
+sh -c "$3" >"$part/stdout" 2>"$part/stderr"
+code=$?
+echo "$code" >"$part/exit_code"
+rm -rf "$2/data" && mv "$part" "$2/data" || exit 126
+tail -c 4096 "$2/data/stderr" >&2
+exit "$code"
+"#;
+
+/// Executions of one bag in one folder.
+const EXECUTIONS_MAX: u32 = 1_000_000;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+struct Controlled {
+    job: JobId,
+    folder: PathBuf,
+    slots: u32,
+    deadline_s: f64,
+    makespan_s: f64,
+    in_time: bool,
+    /// What the slots would have cost for as long, at the mean price of a core in the plan.
+    cost_estimate: f64,
+    planned: PlanTable,
+}
+
+impl Control {
+    pub(crate) async fn run(&self, settings: &Settings) -> Outcome {
+        let entry = self.bag.read_one()?;
+        check(&entry)?;
+        // On another machine neither the commands' files nor their results would be here.
+        if let place @ (sheaf::Place::Url(_) | sheaf::Place::Aws(_)) = &settings.client.place.value {
+            return Err(Problem::usage(format!("the grid is {place}, and a bag is run on this machine"))
+                .with_hint("unset SHEAF_GRID, or give --grid DIR"));
+        }
+        let from = whole_path(&self.from)?;
+        let told = Told::default();
+        let (mut planned, map) = plan::plan(&entry.bag, self.deadline, self.policy, &told).map_err(|no_plan| {
+            let earliest_s = plan::earliest_finish_s(&entry.bag, self.deadline, self.policy, &told);
+            plan_command::refused(&entry.name, self.policy, &no_plan, earliest_s)
+        })?;
+        planned.job.clone_from(&entry.name);
+        let cores: usize = map.machines.iter().map(|machine| machine.cores.len()).sum();
+        let slots = u32::try_from(settings.slots().min(cores.max(1))).unwrap_or(u32::MAX);
+        let folder = new_folder(&self.results, &entry.name)?;
+        plan_command::write_map(&folder.join("map.json"), &map)?;
+        let tasks = tasks(&entry, &map, &from, &folder);
+        let session = Session::open_with_slots(settings, Need::Run, Some(slots)).await?;
+        let outcome = async {
+            let waited = self.run_in(&session, settings, &entry.name, tasks).await?;
+            let done = controlled(&waited.view, folder, self.deadline, planned, &map);
+            Printer(settings.output).one(&done, &done.job.to_string(), || describe(&done))?;
+            Ok(waited.exit)
+        };
+        let outcome = outcome.await;
+        wait_command::end(session, outcome).await
+    }
+
+    async fn run_in(&self, session: &Session, settings: &Settings, name: &str, tasks: Vec<Task>) -> Outcome<Waited> {
+        let api = session.api();
+        let function = api.put_function(PutFunction { manifest: manifest()?, package: None }).await?;
+        let create = CreateJob {
+            name: name.to_owned(),
+            deadline_ms: Some(text::now_ms() + (self.deadline * 1e3) as u64),
+            ..CreateJob::new(feed::job_id(), vec![function.reference.to_string()])
+        };
+        let view = api.create_job(create).await?;
+        feed::feed(api, &view, Input::Tasks(tasks.into_iter()), Some(1)).await?;
+        let waited = wait::until_over(session, view.job.id, None, &Bar::new(settings)).await?;
+        wait_command::told(session, &waited).await?;
+        Ok(waited)
+    }
+}
+
+fn manifest() -> Outcome<Manifest> {
+    let argv = ["/bin/sh", "-c", SCRIPT, "control", "{from}", "{folder}", "{command}"].map(ToOwned::to_owned);
+    let name =
+        "control".parse().map_err(|error: sheaf_core::IdError| Problem::new(Code::Internal, error.to_string()))?;
+    let mut manifest = Manifest::new(name, FunctionKind::Command { argv: argv.into() });
+    manifest.timeout_ms = limits::FUNCTION_TIMEOUT_MS_MAX;
+    manifest.memory_bytes_max = super::run_command::MEMORY_BYTES_DEFAULT;
+    if let Ok(path) = std::env::var("PATH") {
+        manifest.env.insert("PATH".into(), path);
+    }
+    Ok(manifest)
+}
+
+/// A bag can be run if its tasks have commands, and names that folders can have.
+fn check(entry: &Entry) -> Outcome<()> {
+    for task in &entry.bag.job.tasks {
+        if task.command.trim().is_empty() {
+            let message = format!("task {} of {} has no command", task.id, entry.name);
+            return Err(Problem::usage(message).with_hint("give each task of job.json a \"command\""));
+        }
+        if !is_folder_name(&task.id) {
+            let message = format!("task {:?} of {} cannot be the name of a folder", task.id, entry.name);
+            return Err(Problem::usage(message).with_hint("use letters, digits, _, - and . in the names of tasks"));
+        }
+    }
+    Ok(())
+}
+
+/// A path from the root, as the commands are given it.
+fn whole_path(path: &Path) -> Outcome<PathBuf> {
+    let whole = std::fs::canonicalize(path).map_err(|error| Problem::file("read", path, error))?;
+    match whole.to_str() {
+        Some(_) => Ok(whole),
+        None => Err(Problem::usage(format!("{} is no text in UTF-8", whole.display()))
+            .with_hint("give a folder whose whole path is")),
+    }
+}
+
+fn is_folder_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=200).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.')
+}
+
+/// Makes `JOB_N` for the first N that is free.
+fn new_folder(results: &Path, name: &str) -> Outcome<PathBuf> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
+    let name: String = name.chars().map(plain).take(100).collect();
+    std::fs::create_dir_all(results).map_err(|error| Problem::file("made", results, error))?;
+    let results = whole_path(results)?;
+    for execution in 0..EXECUTIONS_MAX {
+        let folder = results.join(format!("{name}_{execution}"));
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Problem::file("made", &folder, error)),
+        }
+    }
+    Err(Problem::usage(format!("{} has {EXECUTIONS_MAX} executions of {name}", results.display()))
+        .with_hint("give another --results"))
+}
+
+/// The tasks, those that the plan starts first in front.
+fn tasks(entry: &Entry, map: &PlanMap, from: &Path, folder: &Path) -> Vec<Task> {
+    let starts = map.machines.iter().flat_map(|machine| machine.cores.iter().flatten());
+    let starts: std::collections::HashMap<&str, f64> =
+        starts.map(|(task, start_s, _)| (task.as_str(), *start_s)).collect();
+    let start_s =
+        |task: &sheaf_scheduler::formats::job::Task| starts.get(task.id.as_str()).copied().unwrap_or(f64::MAX);
+    let mut tasks: Vec<_> = entry.bag.job.tasks.iter().collect();
+    tasks.sort_by(|a, b| start_s(a).total_cmp(&start_s(b)));
+    let task = |task: &sheaf_scheduler::formats::job::Task| {
+        let payload = serde_json::json!({"from": from, "folder": folder.join(&task.id), "command": task.command});
+        Task { payload: payload.to_string().into_bytes(), key: task.id.clone() }
+    };
+    tasks.into_iter().map(task).collect()
+}
+
+fn controlled(view: &JobView, folder: PathBuf, deadline_s: f64, planned: PlanTable, map: &PlanMap) -> Controlled {
+    let until_ms = view.job.state.ended_at_ms().unwrap_or_else(text::now_ms);
+    let makespan_s = until_ms.saturating_sub(view.job.created_at_ms) as f64 / 1e3;
+    let totals = &view.summary.totals;
+    let cores: f64 = map.machines.iter().map(|machine| machine.cores.len() as f64).sum();
+    let price: f64 = map.machines.iter().map(|machine| machine.price_per_hour).sum();
+    let slots = view.slots;
+    Controlled {
+        job: view.job.id,
+        folder,
+        slots,
+        deadline_s,
+        makespan_s,
+        in_time: view.job.state.ended_at_ms().is_some() && totals.expired + totals.cancelled == 0,
+        cost_estimate: price / cores.max(1.0) / 3600.0 * f64::from(slots) * makespan_s,
+        planned,
+    }
+}
+
+fn describe(done: &Controlled) -> String {
+    let plan = &done.planned;
+    let kept = if done.in_time { "kept" } else { "missed" };
+    facts(&[
+        ("job", done.job.to_string()),
+        ("folder", done.folder.display().to_string()),
+        ("makespan", format!("{:.1} s on {} here", done.makespan_s, text::counted(done.slots.into(), "slot"))),
+        ("deadline", format!("{} s, {kept}", done.deadline_s)),
+        ("cost", format!("${:.5}, estimated at the plan's price of a core", done.cost_estimate)),
+        (
+            "planned",
+            format!(
+                "{:.0} s and ${:.5} under {}, on machines that are not here",
+                plan.makespan_s, plan.cost, plan.policy
+            ),
+        ),
+    ])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use sheaf_scheduler::sim::published::{self, BAGS};
+
+    use super::*;
+
+    #[test]
+    fn names_of_tasks_must_stay_inside_their_folder() {
+        assert!(["0", "a-b_1.c"].iter().all(|name| is_folder_name(name)));
+        assert!(["", ".", "..", "a/b", "../x", ".data.1", "a b"].iter().all(|name| !is_folder_name(name)));
+    }
+
+    #[test]
+    fn executions_have_folders_of_their_own() {
+        let results = tempfile::tempdir().unwrap();
+        let made = |name| new_folder(results.path(), name).unwrap().file_name().unwrap().to_owned();
+        assert_eq!([made("night"), made("night"), made("../x y")], ["night_0", "night_1", "___x_y_0"]);
+    }
+
+    #[test]
+    fn tasks_start_in_the_order_of_the_plan_and_need_commands() {
+        let bag = published::bag(&BAGS[0], 1).unwrap();
+        let (_, map) = plan::plan(&bag, 2700.0, PolicyName::HadsCc, &Told::default()).unwrap();
+        let entry = Entry { name: "J60".to_owned(), bag };
+        assert!(check(&entry).unwrap_err().to_string().contains("task 0 of J60 has no command"));
+        let started = tasks(&entry, &map, Path::new("/a"), Path::new("/b"));
+        let planned = |id: &str| {
+            let cores = map.machines.iter().flat_map(|machine| machine.cores.iter().flatten());
+            cores.clone().find(|(task, ..)| task == id).map(|(_, start_s, _)| *start_s).unwrap()
+        };
+        assert_eq!(started.len(), 60);
+        assert!(started.windows(2).all(|pair| planned(&pair[0].key) <= planned(&pair[1].key)));
+    }
+}
