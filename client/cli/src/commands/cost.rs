@@ -75,7 +75,7 @@ impl Cost {
         let session = Session::open(settings, Need::Look).await?;
         let id = select::job(session.api(), &self.job).await?;
         let view = session.api().progress(id, None, 0).await?;
-        let cost = of(&session, &view).await?;
+        let cost = of(session.api(), &view).await?;
         Printer(settings.output).one(&cost, &id.to_string(), || describe(&cost))?;
         session.close().await;
         Ok(Exit::Succeeded)
@@ -83,8 +83,8 @@ impl Cost {
 }
 
 /// What the job of `view` costs.
-pub(super) async fn of(session: &Session, view: &JobView) -> Outcome<JobCost> {
-    Ok(reckon(view, &Sample::of(session, view).await?))
+pub(super) async fn of(api: &impl Api, view: &JobView) -> Outcome<JobCost> {
+    Ok(reckon(view, &Sample::of(api, view).await?))
 }
 
 /// What the first chunks that have ended tell of all.
@@ -98,10 +98,10 @@ struct Sample {
 }
 
 impl Sample {
-    async fn of(session: &Session, view: &JobView) -> Outcome<Self> {
+    async fn of(api: &impl Api, view: &JobView) -> Outcome<Self> {
         let read = ReadResults { chunks_max: CHUNKS_SAMPLED, with_packs: true, ..ReadResults::default() };
         let mut sample = Self::default();
-        for chunk in session.api().results(view.job.id, read).await?.chunks {
+        for chunk in api.results(view.job.id, read).await?.chunks {
             sample.chunks += 1;
             sample.tasks += u64::from(chunk.head.tasks);
             sample.pack_bytes += chunk.pack.map_or(0, |pack| pack.len() as u64);

@@ -121,7 +121,7 @@ impl Report {
         let mut files = self.csv.as_deref().map(Files::create).transpose()?;
         let mut history = read_events(api, &view, &mut files).await?;
         let tasks = read_results(api, &view, &mut history, &mut files).await?;
-        let mut figures = figures(session, &view, &history, &tasks).await?;
+        let mut figures = figures(api, &view, &history, &tasks).await?;
         if let Some(files) = files {
             figures.files = files.finish(&figures.workers)?;
         }
@@ -188,12 +188,12 @@ async fn read_results(
     Ok(tasks)
 }
 
-async fn figures(session: &Session, view: &JobView, history: &History, tasks: &Tasks) -> Outcome<Figures> {
-    let known = session.api().workers().await?.rows;
+async fn figures(api: &impl Api, view: &JobView, history: &History, tasks: &Tasks) -> Outcome<Figures> {
+    let known = api.workers().await?.rows;
     let slots: HashMap<WorkerId, u32> =
         known.into_iter().filter(|worker| worker.slots > 0).map(|worker| (worker.id, worker.slots)).collect();
     let workers: Vec<WorkerLine> = history.workers.iter().map(|worker| worker_line(worker, &slots)).collect();
-    let cost = cost::of(session, view).await?;
+    let cost = cost::of(api, view).await?;
     let (wait_ms, latency_ms) = waits(history);
     let busy_core_s = tasks.busy_us as f64 / 1e6;
     let known = || workers.iter().filter_map(|worker| Some((worker, worker.slots?)));
@@ -319,4 +319,55 @@ fn not_known(view: &JobView, history: &History, tasks: &Tasks, slots_unknown: bo
         said.push("Who ran it and when: its history has no attempts.".to_owned());
     }
     said
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// Of a job of 20 tasks, of which each fifth fails with a message that means something to a browser.
+    async fn reported(folder: &std::path::Path) -> (Figures, String) {
+        let grid = sheaf::builder().memory(true).slots(2).connect().await.unwrap();
+        let fifth = |n: u64| match n % 5 {
+            0 => Err(std::io::Error::other(format!("<script>alert({n})</script>"))),
+            _ => Ok(n),
+        };
+        let fifth = grid.handler("fifth", fifth).await.unwrap();
+        let mut results = grid.job("<b>night</b>").chunk_tasks(4).map(&fifth, 0..20u64).start().await.unwrap();
+        while results.next().await.is_some() {}
+        let api = grid.api();
+        let view = api.progress(results.job_id(), None, 0).await.unwrap();
+        let mut files = Some(Files::create(folder).unwrap());
+        let mut history = read_events(api, &view, &mut files).await.unwrap();
+        let tasks = read_results(api, &view, &mut history, &mut files).await.unwrap();
+        let figures = figures(api, &view, &history, &tasks).await.unwrap();
+        files.unwrap().finish(&figures.workers).unwrap();
+        let page = page::render(&view, &figures, &history).unwrap();
+        grid.close().await;
+        (figures, page)
+    }
+
+    #[tokio::test]
+    async fn a_report_says_what_happened_and_needs_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (figures, page) = reported(folder.path()).await;
+        assert_eq!((figures.outcomes.succeeded, figures.outcomes.failed), (16, 4));
+        assert_eq!((figures.chunks, figures.attempts, figures.workers.len()), (5, 5, 1));
+        let worker = &figures.workers[0];
+        assert_eq!((worker.slots, worker.finished, worker.tasks_ended), (Some(2), 5, 20));
+        assert_eq!((figures.run_us.count, figures.wait_ms.count, figures.latency_ms.count), (20, 20, 20));
+        assert_eq!((figures.failures.len(), figures.failures[0].tasks), (1, 4));
+        assert!(figures.energy_wh > 0.0 && figures.losses.is_empty());
+
+        for other in ["<script", "<b>", "<link", "<img", "src=", "href=", "url(", "@import"] {
+            assert!(!page.contains(other), "{other}");
+        }
+        let addresses = page.matches("://").count();
+        assert_eq!(addresses, page.matches("http://www.w3.org/2000/svg").count(), "only the name of SVG");
+        assert_eq!(page.matches("<figure").count(), 4);
+
+        let rows = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap().lines().count();
+        assert_eq!(["tasks.csv", "attempts.csv", "workers.csv"].map(rows), [21, 6, 2]);
+    }
 }

@@ -293,5 +293,5 @@ fn significant(number: f64) -> String {
 
 /// The beginning of a long id, as in a chart.
 fn short(id: &str) -> String {
-    if id.chars().count() <= 18 { id.to_owned() } else { id.chars().take(17).chain(['…']).collect() }
+    if id.chars().count() <= 21 { id.to_owned() } else { id.chars().take(20).chain(['…']).collect() }
 }
