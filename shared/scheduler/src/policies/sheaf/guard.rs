@@ -111,9 +111,13 @@ pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], settings: &Settings) 
             if now >= guard.needed {
                 guard.needed = now;
                 guard.because = format!(
-                    "{}: {:.0} s of uncommitted work, longest {:.0} s, {left_s:.0} s left: {now:.1} work seconds a \
-                     second have to be started now, a period later it were {later:.1}",
-                    sum.demand.job, sum.work_s, sum.longest_s
+                    "{}: {:.0} s of uncommitted work, longest {:.0} s, {left_s:.0} s left: {} to be started now, a period \
+                     later {}",
+                    sum.demand.job,
+                    sum.work_s,
+                    sum.longest_s,
+                    rate(now),
+                    rate(later)
                 );
             }
         }
@@ -121,6 +125,11 @@ pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], settings: &Settings) 
         guard.keeps |= reach(without, stable.addable + stable.ready);
     }
     guard
+}
+
+/// A rate in words.
+fn rate(rate: f64) -> String {
+    if rate.is_finite() { format!("{rate:.1} work seconds a second") } else { "more than there can be".to_owned() }
 }
 
 /// True when the demand's budget pays for doing what is left of it on-demand.
