@@ -272,7 +272,7 @@ pub struct MeanRow {
     pub cells: u64,
     /// The mean of their shares of on-demand.
     pub of_on_demand: f64,
-    /// The mean that was published, over the four published bags; none beside other bags.
+    /// The mean that was published, over the four published bags; none beside other bags and scenarios.
     pub published: Option<f64>,
     /// Runs.
     pub runs: u64,
@@ -292,13 +292,16 @@ pub fn means(rows: &[BagRow]) -> Vec<MeanRow> {
     }
     let mean = |(policy, mode, cells): (PolicyName, Option<FaultMode>, Vec<&BagRow>)| {
         let shares: Vec<f64> = cells.iter().filter_map(|row| row.of_on_demand).collect();
-        let of_papers = cells.iter().all(|row| Published::find(&row.job).is_some());
+        let is_theirs = |row: &&BagRow| {
+            Published::find(&row.job).is_some() && row.scenario.is_some_and(|of| published::SCENARIOS.contains(&of))
+        };
+        let of_papers = cells.iter().all(is_theirs);
         MeanRow {
             policy,
             mode,
             cells: cells.len() as u64,
             of_on_demand: shares.iter().sum::<f64>() / shares.len().max(1) as f64,
-            published: published_share(policy).filter(|_| mode.is_some() && of_papers),
+            published: published_share(policy).filter(|_| of_papers),
             runs: cells.iter().map(|row| row.runs).sum(),
             misses: cells.iter().map(|row| row.misses).sum(),
         }

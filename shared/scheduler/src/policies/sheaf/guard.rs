@@ -111,8 +111,8 @@ pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], settings: &Settings) 
             if now >= guard.needed {
                 guard.needed = now;
                 guard.because = format!(
-                    "{}: {:.0} s of uncommitted work, longest {:.0} s, {left_s:.0} s left: {} to be started now, a period \
-                     later {}",
+                    "{}: {:.0} s of uncommitted work, longest {:.0} s, {left_s:.0} s left: that needs, started now, {}; \
+                     a period later, {}",
                     sum.demand.job,
                     sum.work_s,
                     sum.longest_s,
