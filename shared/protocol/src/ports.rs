@@ -122,7 +122,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// whichever is first. May return early.
     fn changed(&self, job: JobId, seen: u64, state: &'static str, wait_ms: u64) -> impl Future<Output = ()> + Send;
 
-    /// A job's history from event number `from` on, oldest first, at most `limit`.
+    /// A job's history from event number `from` on, oldest first, at most `limit`, and what has the same number as the last.
     fn events(
         &self,
         job: JobId,

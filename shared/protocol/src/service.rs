@@ -97,7 +97,7 @@ impl<P: Ports> Api for Service<P> {
     async fn events(&self, job: JobId, from: u64) -> Answer<Page<EventView>> {
         submit::job(&self.ports, &self.tenant, job).await?;
         let rows = retrying(&self.ports, || self.ports.state().events(job, from, limits::PAGE_ROWS_MAX)).await?;
-        let full = rows.len() == limits::PAGE_ROWS_MAX;
+        let full = rows.len() >= limits::PAGE_ROWS_MAX;
         let next = rows.last().filter(|_| full).map(|event| (event.number + 1).to_string());
         Ok(Page { rows, next })
     }

@@ -88,6 +88,13 @@ fn of_chunk(chunk: &Chunk) -> Vec<EventView> {
     told
 }
 
+/// How many of these events, which are sorted, make a page. Events of one number, which chunks 65,536 apart may have in the
+/// same millisecond, stay together, as the next page begins behind the last one's number.
+fn page_len(told: &[EventView], limit: usize) -> usize {
+    let Some(last) = told.get(limit.wrapping_sub(1)) else { return told.len().min(limit) };
+    limit + told[limit..].iter().take_while(|event| event.number == last.number).count()
+}
+
 impl AwsState {
     pub(super) async fn history(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<EventView>, StoreError> {
         let Some(job) = self.stored_job(id).await? else { return Ok(Vec::new()) };
@@ -100,8 +107,24 @@ impl AwsState {
             // However long the history, no more than the page and one read of chunks is held.
             told.retain(|event| event.number >= from);
             told.sort_by_key(|event| event.number);
-            told.truncate(limit);
+            told.truncate(page_len(&told, limit));
         }
         Ok(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_one_number_are_on_one_page() {
+        let submitted = |chunk| {
+            let event = Event::ChunkSubmitted { chunk, tasks: 1 };
+            view(JobId::from_bytes([1; 16]), 5, SUBMITTED, chunk, event)
+        };
+        let told = [0, 1, 1 + (1 << 16), 1 + (2 << 16), 2].map(submitted);
+        let lens = [0, 1, 2, 3, 4, 5, 6].map(|limit| page_len(&told, limit));
+        assert_eq!(lens, [0, 1, 4, 4, 4, 5, 5]);
     }
 }
