@@ -7,6 +7,7 @@ mod e2e_aws;
 mod fuzz;
 mod infra;
 mod package;
+mod peers;
 mod setup;
 mod terraform;
 mod test;
@@ -44,6 +45,12 @@ enum Task {
     Infra,
     /// Run the suite of the ports over every backend, and print a table of promises and backends.
     Conformance,
+    /// Install Ray, Dask, Celery, BullMQ and HyperQueue, and measure Sheaf beside them. See tests/load/peers/README.md.
+    Peers {
+        /// For the driver: --quick, --rounds, --only, --no-kills; --help shows all.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Package the Lambdas, deploy a grid to an AWS on this machine, put it through its scenarios, and destroy it.
     E2eAws {
         #[command(flatten)]
@@ -85,6 +92,7 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         Task::Cost => cost::run(),
+        Task::Peers { arguments } => peers::run(&arguments),
         Task::Conformance => conformance::run(),
         Task::E2eAws { options } => {
             let checked = e2e_aws::run(&options)?;

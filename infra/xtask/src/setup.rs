@@ -9,6 +9,8 @@ use anyhow::Context;
 
 /// A program the tests need, and the Debian package that has it.
 const PROGRAMS: [(&str, &str); 3] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresql"), ("strace", "strace")];
+/// What installing them takes.
+const NEEDS_ROOT: &str = "apt-get as root or with passwordless sudo is needed";
 /// What the examples in Python need.
 const EXAMPLES: Venv = Venv { folder: "target/venv", requirements: "client/examples/python/requirements.txt" };
 /// An AWS on loopback, for the tests of the ports on AWS.
@@ -17,9 +19,9 @@ const AWS: Venv = Venv { folder: "target/aws-venv", requirements: "shared/aws/te
 const INFRA: Venv = Venv { folder: "target/infra-venv", requirements: "infra/requirements.txt" };
 
 /// A Python venv of this workspace.
-struct Venv {
-    folder: &'static str,
-    requirements: &'static str,
+pub(crate) struct Venv {
+    pub(crate) folder: &'static str,
+    pub(crate) requirements: &'static str,
 }
 
 /// What the set-up has found.
@@ -41,7 +43,7 @@ pub(crate) fn run() -> anyhow::Result<Machine> {
     let wanted: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     if !wanted.is_empty() && !install(&wanted) {
-        eprintln!("could not install {} (apt-get as root or with passwordless sudo is needed)", wanted.join(", "));
+        eprintln!("could not install {} ({NEEDS_ROOT})", wanted.join(", "));
     }
     for (program, package) in PROGRAMS {
         if find(program).is_none() {
@@ -67,6 +69,19 @@ pub(crate) fn run() -> anyhow::Result<Machine> {
 /// The folder of programs for building Lambdas and checking the infrastructure, made if it is not there.
 pub(crate) fn infra() -> anyhow::Result<PathBuf> {
     INFRA.make().map(|python| python.parent().expect("it is in a folder").to_owned())
+}
+
+/// A Python with what the examples need, made if it is not there.
+pub(crate) fn examples() -> anyhow::Result<PathBuf> {
+    EXAMPLES.make()
+}
+
+/// A program, installed if it is not there.
+pub(crate) fn program(name: &str, package: &str) -> anyhow::Result<PathBuf> {
+    if find(name).is_none() && !install(&[package]) {
+        anyhow::bail!("could not install {package} ({NEEDS_ROOT})");
+    }
+    find(name).with_context(|| format!("the Debian package {package} has no {name}"))
 }
 
 /// The AWS on loopback, made if it is not there; none if it cannot be had.
@@ -100,7 +115,7 @@ fn install(packages: &[&str]) -> bool {
 
 impl Venv {
     /// Makes or reuses it; it is remade when the requirements change.
-    fn make(&self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn make(&self) -> anyhow::Result<PathBuf> {
         let (venv, requirements) = (root().join(self.folder), root().join(self.requirements));
         let (python, stamp) = (venv.join("bin/python3"), venv.join("requirements.txt"));
         let wanted = std::fs::read_to_string(&requirements).context(self.requirements)?;

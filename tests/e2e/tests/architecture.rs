@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("sheaf-durability", &["sheaf-local", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-e2e", &["sheaf-sdk"]),
     ("sheaf-e2e-aws", &["sheaf-sdk", "sheaf-aws", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
+    ("sheaf-peers", &["sheaf-sdk"]),
     ("sheaf-sim", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-examples", &[]),
     ("xtask", &[]),
