@@ -47,7 +47,7 @@ enum Task {
     Conformance,
     /// Install Ray, Dask, Celery, BullMQ and HyperQueue, and measure Sheaf beside them. See tests/load/peers/README.md.
     Peers {
-        /// For the driver: --quick, --rounds, --only, --no-kills; --help shows all.
+        /// For the driver: --quick, --rounds, --only, --no-kills; `-- --help` shows all.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -4,6 +4,7 @@ Python's standard library only. `cargo xtask peers` installs the peers, builds S
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -72,6 +73,10 @@ class Driver:
             yield session, session.hear("ready", 90)
         finally:
             session.close()
+
+    def keep(self, found: dict[str, Any]) -> None:
+        """What is known so far, should the rest not come to its end."""
+        (self.work.parent / "rounds.json").write_text(json.dumps(found, indent=1))
 
     def run(self, session: Session, tasks: int) -> tuple[float, Tally]:
         results = self.results / "measured"
@@ -217,6 +222,7 @@ def compare(driver: Driver, systems: list[System], kills: bool, quick: bool) -> 
                 measured = {"right": False, "error": str(error)}
             found[system.name]["rounds"].append(measured)
             say(f"round {number + 1}: {system.name}: {brief(measured)}")
+            driver.keep(found)
     for system in systems:
         tried = kills and system.kills_as is None and (system.patience_seconds is None or not quick)
         for whom in settings.victims if tried else ():
@@ -227,6 +233,7 @@ def compare(driver: Driver, systems: list[System], kills: bool, quick: bool) -> 
             if lost is not None:
                 found[system.name]["kills"][whom] = lost
                 say(f"{whom} killed: {system.name}: {lost}")
+                driver.keep(found)
     for system in systems:
         if system.kills_as in found:
             found[system.name]["kills_as"] = system.kills_as
@@ -273,6 +280,16 @@ def main() -> int:
         sys.exit(f"--only {' '.join(only)}: there are {', '.join(system.name for system in SYSTEMS)}")
     work = arguments.out.absolute() / "work"
     work.mkdir(parents=True, exist_ok=True)
+    with open(work / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{work} is in use by another comparison: wait for it, or give another folder with --out")
+        return judge(arguments, settings, systems, work)
+
+
+def judge(arguments: argparse.Namespace, settings: Settings, systems: list[System], work: Path) -> int:
+    """Compares, and writes the report; fails if a result of Sheaf's was not right."""
     processes.adopt_orphans()
     # As Ctrl-C does: what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))

@@ -40,8 +40,9 @@ def tally(tasks: int, results: Iterable[bytes], executions: Iterable[bytes] | No
     if executions is not None:
         ran = bytearray(tasks)
         for line in executions:
-            index = int(line)
-            ran[index] = min(ran[index] + 1, 255)
+            # A process that was killed while it started may leave a line without a number: no task ran.
+            if (number := line.strip()).isdigit() and int(number) < tasks:
+                ran[int(number)] = min(ran[int(number)] + 1, 255)
         found.never_ran = ran.count(0)
         found.ran_twice = tasks - ran.count(0) - ran.count(1)
     return found

@@ -50,6 +50,10 @@ class TallyTest(unittest.TestCase):
         found = tally(4, [line(index) for index in range(4)], [b"%016d\n" % index for index in (0, 1, 1, 2)])
         self.assertEqual((found.ran_twice, found.never_ran), (1, 1))
 
+    def test_a_torn_trace_is_no_execution(self) -> None:
+        found = tally(2, [], [b"%016d\n" % 0, b"\n", b"rubbish"])
+        self.assertEqual((found.ran_twice, found.never_ran), (0, 1))
+
 
 class TreeTest(unittest.TestCase):
     def test_processes_that_have_ended_count_and_those_of_others_do_not(self) -> None:
