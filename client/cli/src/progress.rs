@@ -78,6 +78,11 @@ impl Bar {
 
     /// Shows counts.
     pub(crate) fn show_counts(&self, shown: Shown) {
+        self.show_with(shown, "");
+    }
+
+    /// Shows counts, and something more.
+    pub(crate) fn show_with(&self, shown: Shown, more: &str) {
         if !self.is_shown() {
             return;
         }
@@ -90,6 +95,9 @@ impl Bar {
         }
         if failed > 0 {
             message += &format!(", {} failed", text::count(failed));
+        }
+        if !more.is_empty() {
+            message += &format!(", {more}");
         }
         self.bar.set_style(style(tasks > 0));
         self.bar.set_length(tasks);

@@ -45,7 +45,14 @@ impl Grid {
     async fn new(has_containers: bool) -> Result<Self, &'static str> {
         let (config, settings) = loopback::fresh_account().await?;
         let ports = loopback::ports(&config, &settings).await;
-        let view = GridView { version: String::new(), backend: "aws".into(), directory: None, slots: 2, durable: true };
+        let view = GridView {
+            version: String::new(),
+            backend: "aws".into(),
+            directory: None,
+            slots: 2,
+            durable: true,
+            syncs: None,
+        };
         let service = Service::new(ports.clone(), TenantId::default(), view);
         let dir = tempfile::tempdir().expect("a directory");
         let options = DispatchOptions {

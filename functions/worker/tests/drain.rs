@@ -31,8 +31,14 @@ struct Grid {
 impl Grid {
     fn new() -> Self {
         let ports = LocalPorts::new(LocalStore::memory().expect("memory"));
-        let view =
-            GridView { version: String::new(), backend: "memory".into(), directory: None, slots: 2, durable: false };
+        let view = GridView {
+            version: String::new(),
+            backend: "memory".into(),
+            directory: None,
+            slots: 2,
+            durable: false,
+            syncs: None,
+        };
         let scratch = tempfile::tempdir().expect("a directory");
         Self { service: Service::new(ports, TenantId::default(), view), scratch }
     }

@@ -349,6 +349,9 @@ pub struct GridView {
     pub slots: u32,
     /// Whether an acknowledgement means that it would survive a power cut.
     pub durable: bool,
+    /// Syncs that acknowledgements waited for since it was opened, where it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syncs: Option<u64>,
 }
 
 /// Fixes the size of a job.

@@ -182,8 +182,14 @@ fn tasks_and_what_they_run_on() {
         seen_at_ms: 2,
         tasks_ended: 3,
     };
-    let memory =
-        GridView { version: "0.1.0".into(), backend: "memory".into(), directory: None, slots: 2, durable: false };
+    let memory = GridView {
+        version: "0.1.0".into(),
+        backend: "memory".into(),
+        directory: None,
+        slots: 2,
+        durable: false,
+        syncs: None,
+    };
     let disk =
         GridView { backend: "disk".into(), directory: Some("/var/lib/sheaf".into()), durable: true, ..memory.clone() };
     let told = [

@@ -123,7 +123,7 @@ impl Described {
 /// What a grid on AWS says of itself.
 pub fn grid_view(slots: u32) -> GridView {
     let (version, backend) = (env!("CARGO_PKG_VERSION").to_owned(), "aws".to_owned());
-    GridView { version, backend, directory: None, slots, durable: true }
+    GridView { version, backend, directory: None, slots, durable: true, syncs: None }
 }
 
 fn s(text: &str) -> aws_sdk_dynamodb::types::AttributeValue {

@@ -135,6 +135,7 @@ impl Grid {
             directory: directory.as_ref().map(|directory| directory.path.display().to_string()),
             slots: options.slots as u32,
             durable: options.durable && directory.is_some(),
+            syncs: None,
         };
         let inner = Arc::new(Inner {
             crew: Arc::new(Crew::new(ports.clone(), worker, drain.clone(), crew_options)),
@@ -351,7 +352,8 @@ async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
 
 impl Api for Grid {
     async fn grid(&self) -> Answer<GridView> {
-        self.inner.service.grid().await
+        let view = self.inner.service.grid().await?;
+        Ok(GridView { syncs: self.ports().store().syncs(), ..view })
     }
 
     async fn create_job(&self, request: CreateJob) -> Answer<JobView> {

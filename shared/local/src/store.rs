@@ -200,6 +200,11 @@ impl LocalStore {
         self.shared.failed.subscribe()
     }
 
+    /// How often a commit has waited for the disk so far; `None` in memory.
+    pub(crate) fn syncs(&self) -> Option<u64> {
+        self.shared.engine.syncs()
+    }
+
     /// Hands the estimates to the writer.
     pub(crate) async fn keep_estimates(&self) {
         let estimates =
@@ -493,6 +498,10 @@ mod tests {
 
         fn commit(&self, _batch: Batch, _durable: bool) -> Result<(), EngineError> {
             panic!("planted");
+        }
+
+        fn syncs(&self) -> Option<u64> {
+            self.0.syncs()
         }
     }
 

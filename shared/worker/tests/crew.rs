@@ -138,7 +138,14 @@ fn crew<P: Ports, R: Runner>(ports: &P, runner: Arc<R>, held_max: usize, short: 
 
 /// A job of this many chunks of some tasks each.
 async fn submitted<P: Ports>(ports: &P, chunks: u32, tasks: u32) -> Vec<ChunkKey> {
-    let view = GridView { version: String::new(), backend: "memory".into(), directory: None, slots: 2, durable: false };
+    let view = GridView {
+        version: String::new(),
+        backend: "memory".into(),
+        directory: None,
+        slots: 2,
+        durable: false,
+        syncs: None,
+    };
     let service = Service::new(ports.clone(), TenantId::default(), view);
     let kind = FunctionKind::Handler { revision: String::new() };
     let manifest = Manifest::new("held".parse().expect("a name"), kind);

@@ -228,7 +228,14 @@ impl Grid {
 
 /// What every Lambda says of the grid.
 fn view() -> GridView {
-    GridView { version: String::new(), backend: "simulated".to_owned(), directory: None, slots: 8, durable: true }
+    GridView {
+        version: String::new(),
+        backend: "simulated".to_owned(),
+        directory: None,
+        slots: 8,
+        durable: true,
+        syncs: None,
+    }
 }
 
 async fn sweep_once(ports: SimPorts, tenants: Vec<TenantId>) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! The commands: a module per noun or verb.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod control;

@@ -6,7 +6,15 @@
 mod access;
 mod by_reference;
 
-use std::{error::Error as _, fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
@@ -65,6 +73,8 @@ pub struct Remote {
     /// Whether the grid takes bodies by reference, once that mattered.
     takes_references: Arc<OnceCell<bool>>,
     retry_ms_max: u64,
+    /// Requests that were sent, by all clones together.
+    requests: Arc<AtomicU64>,
 }
 
 impl Remote {
@@ -102,13 +112,25 @@ impl Remote {
         }
         let client = client.build();
         let client = client.map_err(|error| ApiError::new(Code::Internal, format!("no HTTP client: {error}")))?;
-        Ok(Self { client, base, access, takes_references: Arc::default(), retry_ms_max: RETRY_MS_DEFAULT })
+        Ok(Self {
+            client,
+            base,
+            access,
+            takes_references: Arc::default(),
+            retry_ms_max: RETRY_MS_DEFAULT,
+            requests: Arc::default(),
+        })
     }
 
     /// The same, repeating a call for at most so long from its first failure on; 0 for never.
     pub const fn with_retry_ms_max(mut self, retry_ms_max: u64) -> Self {
         self.retry_ms_max = retry_ms_max;
         self
+    }
+
+    /// How many requests this and its clones have sent, repeated ones too.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// What the grid's clock says, as it stands in the header `Date` of an answer (RFC 9110); none if it has no clock.
@@ -208,6 +230,7 @@ impl Remote {
     async fn exchange(&self, name: &str, request: RequestBuilder, bytes: usize, wait_ms: u64) -> Answer<Arrived> {
         let upload_ms = (bytes / UPLOAD_BYTES_PER_MS_MIN) as u64;
         let patience = Duration::from_millis(wait_ms + ANSWER_MS_MAX + upload_ms);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let silent = || lost(name, "it did not come in time");
         let answer = timeout(patience, request.send()).await.map_err(|_| silent())?;
         let mut answer = answer.map_err(|error| self.unanswered(name, error))?;

@@ -419,7 +419,7 @@ impl Api for Fake {
     async fn grid(&self) -> Answer<GridView> {
         self.called("grid")?;
         let slots = self.manners.borrow().slots;
-        Ok(GridView { version: "0".into(), backend: "fake".into(), directory: None, slots, durable: true })
+        Ok(GridView { version: "0".into(), backend: "fake".into(), directory: None, slots, durable: true, syncs: None })
     }
 
     async fn create_job(&self, request: CreateJob) -> Answer<JobView> {

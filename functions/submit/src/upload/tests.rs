@@ -151,7 +151,14 @@ impl World {
 }
 
 fn service(ports: &AwsPorts) -> Service<AwsPorts> {
-    let grid = GridView { version: String::new(), backend: "aws".into(), directory: None, slots: SLOTS, durable: true };
+    let grid = GridView {
+        version: String::new(),
+        backend: "aws".into(),
+        directory: None,
+        slots: SLOTS,
+        durable: true,
+        syncs: None,
+    };
     Service::new(ports.clone(), TenantId::default(), grid)
 }
 

@@ -41,7 +41,14 @@ impl Runner for Echo {
 }
 
 fn service(ports: &AwsPorts) -> Service<AwsPorts> {
-    let grid = GridView { version: String::new(), backend: "aws".into(), directory: None, slots: 4, durable: true };
+    let grid = GridView {
+        version: String::new(),
+        backend: "aws".into(),
+        directory: None,
+        slots: 4,
+        durable: true,
+        syncs: None,
+    };
     Service::new(ports.clone(), TenantId::default(), grid)
 }
 

@@ -210,8 +210,14 @@ fn replies_match_their_schemas() {
     let events = events().into_iter().map(|event| EventView { number: 1, at_ms: 2, job, event });
     let head = ChunkHead { number: 1, task_first: 2, tasks: 3, ended: Some(EndReason::Expired) };
     let task = TaskId { chunk: sheaf_core::ChunkKey { job, number: 1 }, index: 2 };
-    let grid =
-        GridView { version: "1".into(), backend: "disk".into(), directory: Some("/d".into()), slots: 1, durable: true };
+    let grid = GridView {
+        version: "1".into(),
+        backend: "disk".into(),
+        directory: Some("/d".into()),
+        slots: 1,
+        durable: true,
+        syncs: Some(1),
+    };
     document.check_all("JobView", &job_views());
     document.check_all("SubmitReply", &[SubmitReply { answers, estimate: ESTIMATE, slots: 1 }]);
     document.check_all("TaskView", &[task_view(task)]);

@@ -174,7 +174,7 @@ impl Api for Fake {
             return Err(error);
         }
         let (version, backend) = ("0".into(), "memory".into());
-        Ok(GridView { version, backend, directory: Some("/somewhere".into()), slots: 2, durable: false })
+        Ok(GridView { version, backend, directory: Some("/somewhere".into()), slots: 2, durable: false, syncs: None })
     }
 
     async fn create_job(&self, request: CreateJob) -> Answer<JobView> {

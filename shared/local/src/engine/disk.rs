@@ -10,7 +10,10 @@ use std::{
     fs::{self, File},
     ops::Bound::{Excluded, Included},
     path::Path,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -39,6 +42,8 @@ pub(crate) struct DiskEngine {
     /// Blobs taken since the last durable commit, as their rows.
     taken: RwLock<BTreeMap<String, Vec<u8>>>,
     durable: bool,
+    /// How often a commit has waited for the disk.
+    syncs: AtomicU64,
     /// Why nothing is written any more. A sync that is tried again after it failed may succeed without what it was for.
     failed: OnceLock<EngineError>,
 }
@@ -58,7 +63,15 @@ impl DiskEngine {
             live.extend(pointer_of(&guard.value().map_err(explain)?));
         }
         let volumes = Volumes::open(&directory.join("volumes"), live).map_err(io)?;
-        Ok(Self { database, spaces, volumes, taken: RwLock::default(), durable, failed: OnceLock::new() })
+        Ok(Self {
+            database,
+            spaces,
+            volumes,
+            taken: RwLock::default(),
+            durable,
+            syncs: AtomicU64::new(0),
+            failed: OnceLock::new(),
+        })
     }
 
     /// Does one of the writer's works, unless an earlier one failed.
@@ -196,6 +209,10 @@ impl Engine for DiskEngine {
     fn commit(&self, batch: Batch, durable: bool) -> Result<(), EngineError> {
         self.write(|| self.commit_group(batch, durable))
     }
+
+    fn syncs(&self) -> Option<u64> {
+        Some(self.syncs.load(Ordering::Relaxed))
+    }
 }
 
 impl DiskEngine {
@@ -205,6 +222,7 @@ impl DiskEngine {
         let taken = if durable { self.taken.read().clone() } else { BTreeMap::new() };
         if sync && taken.values().any(|row| row.first() == Some(&IN_VOLUME)) {
             self.volumes.sync().map_err(io)?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
         }
         for (key, row) in &taken {
             write.insert(&self.spaces[&Space::Blobs], key.as_bytes(), row.as_slice());
@@ -216,6 +234,7 @@ impl DiskEngine {
             }
         }
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        self.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
         if write.is_empty() {
             // fjall does nothing about an empty group; but commits before it may not be synced yet.
             return self.database.persist(mode).map_err(explain);
@@ -226,5 +245,28 @@ impl DiskEngine {
             taken.keys().for_each(|key| drop(all.remove(key)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a durable commit waits for is counted: the volumes where there are new blobs in them, and the rows.
+    #[test]
+    fn syncs_are_counted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let counted = |durable: bool, bytes: usize| {
+            let engine =
+                DiskEngine::open(&directory.path().join(format!("{durable}-{bytes}")), durable).expect("opened");
+            engine.put_blob("p/a", &Bytes::from(vec![1; bytes])).expect("taken");
+            engine.commit(Batch::default(), false).expect("written");
+            let before = engine.syncs();
+            engine.commit(Batch::default(), true).expect("written");
+            (before, engine.syncs())
+        };
+        assert_eq!(counted(true, 10), (Some(0), Some(1)), "rows");
+        assert_eq!(counted(true, INLINE_BYTES_MAX), (Some(0), Some(2)), "rows and a volume");
+        assert_eq!(counted(false, INLINE_BYTES_MAX), (Some(0), Some(0)), "not asked to be durable");
     }
 }

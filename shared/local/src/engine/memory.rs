@@ -74,4 +74,8 @@ impl Engine for MemoryEngine {
         }
         Ok(())
     }
+
+    fn syncs(&self) -> Option<u64> {
+        None
+    }
 }

@@ -115,4 +115,7 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Applies a group. If `durable`, it and all before it survive a power cut when this returns. Only the writer calls it.
     fn commit(&self, batch: Batch, durable: bool) -> Result<(), EngineError>;
+
+    /// How often a commit has waited for the disk so far; `None` where there is none.
+    fn syncs(&self) -> Option<u64>;
 }
