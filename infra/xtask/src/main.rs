@@ -20,7 +20,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
-    /// Install what the tests need: PostgreSQL, ffmpeg, strace, and Python packages in venvs of their own.
+    /// Install what the tests need: PostgreSQL, ffmpeg, strace, valgrind, and Python packages in venvs of their own.
     Setup,
     /// Set up, then run every check and test; counts what had to be skipped.
     Test {

@@ -8,7 +8,8 @@ use std::{
 use anyhow::Context;
 
 /// A program the tests need, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 3] = [("ffmpeg", "ffmpeg"), ("initdb", "postgresql"), ("strace", "strace")];
+const PROGRAMS: [(&str, &str); 4] =
+    [("ffmpeg", "ffmpeg"), ("initdb", "postgresql"), ("strace", "strace"), ("valgrind", "valgrind")];
 /// What installing them takes.
 const NEEDS_ROOT: &str = "apt-get as root or with passwordless sudo is needed";
 /// What the examples in Python need.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    ops::Add,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -23,6 +24,15 @@ struct Count {
     skipped: Vec<String>,
 }
 
+impl Add for Count {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self.skipped.extend(other.skipped);
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed, skipped: self.skipped }
+    }
+}
+
 pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     let machine = setup::run()?;
     if lints {
@@ -38,6 +48,11 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
         tests.env("SHEAF_TEST_PYTHON", python);
     }
     let (count, ended_well) = watch(&mut tests)?;
+    // Instructions are counted of what is optimised.
+    let mut counts = cargo();
+    counts.args(["test", "--release", "--locked", "-p", "sheaf-api", "--test", "instructions"]);
+    let (counted, counted_well) = watch(&mut counts)?;
+    let (count, ended_well) = (count + counted, ended_well && counted_well);
     let mut skipped = count.skipped;
     // A test that skips itself ends well.
     let passed = count.passed - count.passed.min(skipped.len() as u64);
