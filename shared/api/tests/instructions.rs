@@ -20,8 +20,8 @@ use std::{env, io::Write, path::Path, process::Command};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Instructions that each part costs for a chunk of 1,000 tasks, of 64 bytes each way, as measured last: a thousandth of it
-/// is what a task costs. A count that is further away than [`ROOM_PERCENT`] fails, above and below: whoever makes a part
-/// cheaper writes the new count here, so that it stays so.
+/// is what a task costs. A count that is more than [`ROOM_PERCENT`] above fails; one that is as far below is said, and whoever
+/// makes a part cheaper writes the new count here, so that it stays so.
 const MEASURED: [(&str, u64); 7] = [
     // Copying the payloads and their offsets; then the frame with its checksum, and checking what was written.
     ("pack build", 329_765),
@@ -38,8 +38,8 @@ const MEASURED: [(&str, u64); 7] = [
     // The same with the other half; then looking whether a task is still open.
     ("finish", 7_348),
 ];
-/// How far a count may lie from what was measured: allocators and C libraries differ a little.
-const ROOM_PERCENT: u64 = 10;
+/// How far a count may lie from what was measured: compilers, allocators and how a processor copies memory differ a little.
+const ROOM_PERCENT: u64 = 15;
 
 /// Before the name of a part and a number of repetitions: what this program does under valgrind.
 const REPEAT: &str = "--repeat";
@@ -75,10 +75,12 @@ fn check(part: &str, measured: u64) -> Result<(), Failed> {
     let found = (count(part, many)? - count(part, few)?) / (many - few);
     println!("{part}: {found} instructions for 1,000 tasks");
     let room = measured * ROOM_PERCENT / 100;
-    if found.abs_diff(measured) > room {
-        let what = if found > measured { "more than it did" } else { "less than it did: write it down in MEASURED" };
+    if found + room < measured {
+        println!("{part} takes less than the {measured} it did: write that down in MEASURED");
+    }
+    if found > measured + room {
         let seen =
-            format!("{part} takes {found} instructions for 1,000 tasks, {measured} ± {room} were expected: {what}");
+            format!("{part} takes {found} instructions for 1,000 tasks, more than the {measured} + {room} expected");
         return Err(seen.into());
     }
     Ok(())
