@@ -40,8 +40,8 @@ const BYTES_WRITTEN: RangeInclusive<u64> = 140..=156;
 /// is finished, each time in a volume and in the journal: 400, if none shared a group with another. The slower the disk, the
 /// more of them share one.
 const SYNCS: RangeInclusive<u64> = 4..=200;
-/// System calls for 1,000 tasks, which are one chunk. Measured: 14 to 22. 3 are writes (pack, segment, rows), 1 reads the
-/// pack or the segment; the others wake threads and let them sleep, and make memory writable.
+/// System calls for 1,000 tasks, which are one chunk. Measured: 14 to 22. 5 write (a pack,
+/// a segment, and rows into the journal) and 1 reads the segment; the others wake threads and let them sleep, and grow the heap.
 const CALLS: RangeInclusive<u64> = 6..=60;
 
 /// Before a directory and a number of tasks: what this program does as a process of its own.
