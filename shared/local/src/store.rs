@@ -71,6 +71,8 @@ pub struct LocalStore {
     requests: flume::Sender<Request>,
     writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
     estimates: Arc<Mutex<HashMap<FunctionRef, Estimate>>>,
+    /// Those that the writer has not been handed yet as they are.
+    estimates_changed: Arc<Mutex<HashSet<FunctionRef>>>,
     workers: Arc<Mutex<HashMap<WorkerId, WorkerView>>>,
     live: Arc<RwLock<HashSet<WorkerId>>>,
 }
@@ -146,6 +148,7 @@ impl LocalStore {
             requests,
             writer: Arc::new(Mutex::new(Some(writer))),
             estimates: Arc::new(Mutex::new(estimates)),
+            estimates_changed: Arc::default(),
             workers: Arc::default(),
             live: Arc::default(),
         })
@@ -205,11 +208,21 @@ impl LocalStore {
         self.shared.engine.syncs()
     }
 
-    /// Hands the estimates to the writer.
-    pub(crate) async fn keep_estimates(&self) {
-        let estimates =
-            self.estimates.lock().iter().map(|(reference, estimate)| (reference.clone(), *estimate)).collect();
+    /// Hands the estimates that have changed since the last time to the writer; how many those are. A grid without work
+    /// writes nothing.
+    pub(crate) async fn keep_estimates(&self) -> usize {
+        let changed = std::mem::take(&mut *self.estimates_changed.lock());
+        let with_estimate = |reference: FunctionRef| {
+            let estimate = self.estimates.lock().get(&reference).copied().unwrap_or_default();
+            (reference, estimate)
+        };
+        let estimates: Vec<_> = changed.into_iter().map(with_estimate).collect();
+        let count = estimates.len();
+        if count == 0 {
+            return 0;
+        }
         let _ = self.requests.send_async(Request::PutEstimates { estimates }).await;
+        count
     }
 
     /// Makes everything durable.
@@ -414,6 +427,7 @@ impl StateStore for LocalStore {
 
     async fn observe(&self, function: &FunctionRef, tasks: u64, mean_us: f64, max_us: f64) {
         self.estimates.lock().entry(function.clone()).or_default().observe(tasks, mean_us, max_us);
+        self.estimates_changed.lock().insert(function.clone());
     }
 
     async fn put_worker(&self, worker: WorkerView) {
@@ -503,6 +517,18 @@ mod tests {
         fn syncs(&self) -> Option<u64> {
             self.0.syncs()
         }
+    }
+
+    #[tokio::test]
+    async fn only_estimates_that_have_changed_are_written() {
+        let store = LocalStore::memory().expect("opened");
+        let (one, other): (FunctionRef, FunctionRef) =
+            ("price@000000000001".parse().expect("a reference"), "risk@000000000001".parse().expect("a reference"));
+        store.observe(&one, 10, 5.0, 9.0).await;
+        store.observe(&other, 10, 5.0, 9.0).await;
+        assert_eq!((store.keep_estimates().await, store.keep_estimates().await), (2, 0));
+        store.observe(&other, 10, 5.0, 9.0).await;
+        assert_eq!((store.keep_estimates().await, store.keep_estimates().await), (1, 0));
     }
 
     /// Nobody waits for a writer that has panicked, whether he asked before or after.
