@@ -11,7 +11,7 @@ use criterion::{Bencher, Criterion, Throughput};
 use sheaf_api::PackBuilder;
 use sheaf_core::{ChunkEvent, ChunkKey, ChunkSpec, Digest, JobId, Lane, Priority, TenantId};
 use sheaf_local::LocalStore;
-use sheaf_protocol::{BlobStore, StateStore, Write};
+use sheaf_protocol::{BlobStore, Put, StateStore, Write};
 use tokio::runtime::Runtime;
 
 /// Chunks that are committed together.
@@ -62,10 +62,11 @@ fn pack() -> Bytes {
 async fn commit(store: &LocalStore, first: u32, pack: &Bytes) {
     let specs: Vec<ChunkSpec> = (first..first + CHUNKS).map(|number| spec(number, pack)).collect();
     let packs = specs.iter().map(|spec| (spec.pack_key(), pack.clone())).collect();
-    store.put(packs).await.into_iter().for_each(|put| drop(put.expect("the store takes it")));
+    let put = store.put(packs).await;
+    assert!(put.into_iter().all(|put| put == Ok(Put::Created)), "a new pack");
     let submit = |spec: ChunkSpec| Write { key: spec.key, event: ChunkEvent::Submit { spec: Box::new(spec) } };
     let written = store.apply(specs.into_iter().map(submit).collect()).await;
-    written.into_iter().for_each(|chunk| drop(chunk.expect("a new chunk")));
+    assert!(written.iter().all(Result::is_ok), "a new chunk");
 }
 
 fn spec(number: u32, pack: &Bytes) -> ChunkSpec {
