@@ -27,8 +27,8 @@ use crate::{
 
 /// Leases in one process are renewed often: it costs next to nothing, and a cancelled task stops sooner.
 const HEARTBEAT_MS: u64 = 1_000;
-/// How often an idle worker looks whether it should stop.
-const RECEIVE_MS: u64 = 1_000;
+/// How long an idle worker waits for a hint at a time. One that comes wakes it at once, and so does being stopped.
+const RECEIVE_MS: u64 = 10_000;
 /// Chunks held at once while chunks are short, so that reading, running and committing overlap.
 const SHORT_CHUNKS_MAX: usize = 32;
 /// A chunk is short if it takes less.

@@ -41,7 +41,9 @@ pub async fn chunks<P: Ports>(ports: &P, chunks_max: usize) -> Result<Swept, Sto
         after = Some(*last);
         let keys: Vec<_> = due.iter().map(|(_, key)| *key).collect();
         swept.looked_at += keys.len() as u64;
-        let open: Vec<Chunk> = readable(ports, &keys).await?.into_iter().filter(|chunk| !chunk.is_final()).collect();
+        // One that is due no more was looked at by another sweep since the index was read, or the index is late.
+        let is_due = |chunk: &Chunk| chunk.due().is_some_and(|due_ms| due_ms <= now_ms);
+        let open: Vec<Chunk> = readable(ports, &keys).await?.into_iter().filter(is_due).collect();
         let writes: Vec<Write> =
             open.iter().map(|chunk| Write { key: chunk.spec.key, event: verdict(chunk, now_ms, delay_ms) }).collect();
         let mut hints = Vec::new();
