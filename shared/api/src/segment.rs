@@ -51,6 +51,11 @@ impl SegmentBuilder {
         Self::default()
     }
 
+    /// Makes room for so many more entries, so that adding them does not allocate for each doubling.
+    pub fn reserve(&mut self, tasks: usize) {
+        self.entries.reserve(tasks);
+    }
+
     /// Adds a result. On an error (no chunk has such a task, the result is larger than [`limits::TASK_BYTES_MAX`], or the
     /// segment would be larger than [`limits::PACK_BYTES_MAX`] or hold more than [`limits::ORDERED_TASKS_MAX`] tasks)
     /// nothing was added.

@@ -176,6 +176,7 @@ fn run_list(call: &Call, shift: &Shift, handler: &SyncForm) {
         if !shift.allowance.may_start(state.started, 0, &state.report) {
             return;
         }
+        state.report.answers.reserve(call.tasks.len());
     }
     for (at, &task) in call.tasks.iter().enumerate() {
         context.task.index = task;

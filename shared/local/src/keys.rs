@@ -8,6 +8,8 @@ use sheaf_core::{Chunk, ChunkKey, ChunkTotals, Due, FunctionName, FunctionRef, J
 use sheaf_protocol::StoreError;
 
 const VERSION: u8 = 1;
+/// What a new row has room for.
+const ROW_BYTES: usize = 256;
 
 /// What a row of [`super::engine::Space::Things`] is, by the first byte of its key.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +109,15 @@ fn damaged(object: impl ToString, detail: impl ToString) -> StoreError {
     StoreError::Damaged { object: object.to_string(), detail: detail.to_string() }
 }
 
+/// A row with nothing but its version, and room for what most rows hold: one grown from a byte is allocated seven times.
+fn row() -> Vec<u8> {
+    let mut row = Vec::with_capacity(ROW_BYTES);
+    row.push(VERSION);
+    row
+}
+
 pub(crate) fn encode_chunk(chunk: &Chunk) -> Vec<u8> {
-    postcard::to_extend(chunk, vec![VERSION]).expect("plain structs become postcard")
+    postcard::to_extend(chunk, row()).expect("plain structs become postcard")
 }
 
 pub(crate) fn decode_chunk(row: &[u8]) -> Result<Chunk, StoreError> {
@@ -119,7 +128,7 @@ pub(crate) fn decode_chunk(row: &[u8]) -> Result<Chunk, StoreError> {
 }
 
 pub(crate) fn encode_json(value: &impl Serialize) -> Vec<u8> {
-    let mut row = vec![VERSION];
+    let mut row = row();
     serde_json::to_writer(&mut row, value).expect("plain structs become JSON");
     row
 }

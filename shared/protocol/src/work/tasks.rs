@@ -32,8 +32,11 @@ pub(super) enum Verdict {
 
 impl Tasks {
     pub(super) fn of(chunk: &Chunk, ordered: bool, attempts_max: u32, mean_us: Option<f64>) -> Self {
+        // Most chunks are begun with all of their tasks open.
+        let mut waiting = VecDeque::with_capacity(chunk.spec.tasks as usize);
+        waiting.extend(chunk.work.marks.open_tasks());
         Self {
-            waiting: chunk.work.marks.open_tasks().collect(),
+            waiting,
             delayed: BTreeSet::new(),
             alone: BTreeSet::new(),
             tallies: chunk.work.tallies.clone(),
