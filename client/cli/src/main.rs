@@ -2,14 +2,13 @@
 //!
 //! `args` is its grammar, `commands` holds a module per noun or verb. What they share: `connect` (the way to the grid),
 //! `settings` (what was set where), `output` (what goes to stdout), `problem` (what went wrong), `wait` and `progress`
-//! (what one sees meanwhile), `functions_file` (functions out of a `functions.toml`), `bags` (the files of plan and simulate),
-//! `charts` (figures as SVG). Nothing here decides anything about jobs: every command is some calls of [`sheaf_api::Api`], or
+//! (what one sees meanwhile), `functions_file` (functions out of a `functions.toml`), `bags` (the files of plan and simulate).
+//! Nothing here decides anything about jobs: every command is some calls of [`sheaf_api::Api`], or
 //! of [`sheaf_scheduler`].
 
 mod answers;
 mod args;
 mod bags;
-mod charts;
 mod commands;
 mod connect;
 mod exit;

@@ -187,9 +187,9 @@ impl From<FormatError> for Problem {
     }
 }
 
-impl From<crate::charts::ChartError> for Problem {
-    fn from(error: crate::charts::ChartError) -> Self {
-        Self::new(Code::Internal, error.to_string())
+impl From<sheaf_charts::ChartError> for Problem {
+    fn from(error: sheaf_charts::ChartError) -> Self {
+        Self::new(Code::Internal, error.to_string()).with_source(error.source)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 29] = [
+const ARROWS: [(&str, &[&str]); 30] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
@@ -25,10 +25,20 @@ const ARROWS: [(&str, &[&str]); 29] = [
     ("sheaf-local", &["sheaf-worker", "sheaf-files", "sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
     // AWS only behind a feature.
     ("sheaf-sdk", &["sheaf-local", "sheaf-aws", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
-    ("sheaf-load", &["sheaf-sdk"]),
+    ("sheaf-charts", &[]),
+    ("sheaf-load", &["sheaf-sdk", "sheaf-charts"]),
     (
         "sheaf-cli",
-        &["sheaf-load", "sheaf-sdk", "sheaf-local", "sheaf-http", "sheaf-scheduler", "sheaf-api", "sheaf-core"],
+        &[
+            "sheaf-load",
+            "sheaf-sdk",
+            "sheaf-charts",
+            "sheaf-local",
+            "sheaf-http",
+            "sheaf-scheduler",
+            "sheaf-api",
+            "sheaf-core",
+        ],
     ),
     ("sheaf-conformance", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-durability", &["sheaf-local", "sheaf-protocol", "sheaf-api", "sheaf-core"]),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sheaf::GridError;
+use sheaf_charts::ChartError;
 
 /// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +89,7 @@ pub enum LoadError {
         /// Why not.
         wrong: String,
     },
-    /// A plot could not be drawn.
-    #[error("the plot {what} cannot be drawn: {wrong}")]
-    Plot {
-        /// Which.
-        what: String,
-        /// Why not.
-        wrong: String,
-    },
+    /// A chart of a page could not be drawn.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
 }

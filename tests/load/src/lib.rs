@@ -17,7 +17,6 @@ pub mod histogram;
 pub mod live;
 pub mod machine;
 pub mod page;
-mod plot;
 pub mod report;
 pub mod resources;
 pub mod run;

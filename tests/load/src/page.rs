@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use sheaf_charts::{Axis, Lines, Series};
+
 use crate::{
     curve::Curve,
     error::LoadError,
     histogram::Percentiles,
-    plot::{Line, Plot},
     report::{Report, Run},
     trials::{Idle, Recovery},
     verify::Verdict,
@@ -17,7 +18,7 @@ const STYLE: &str = "\
 body{max-width:60rem;margin:2rem auto;padding:0 1rem}\
 table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.15rem .8rem .15rem 0;text-align:left}\
 td+td,th+th{text-align:right;font-variant-numeric:tabular-nums}th{font-weight:600;border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent)}\
-svg{width:100%;height:auto}svg text{fill:currentColor;font-family:inherit}.bad{color:#d32f2f;font-weight:600}";
+svg{width:100%;height:auto}svg text{font-family:inherit}.bad{color:#d32f2f;font-weight:600}";
 
 /// The page of a report.
 pub fn report(report: &Report) -> Result<String, LoadError> {
@@ -56,11 +57,9 @@ pub fn report(report: &Report) -> Result<String, LoadError> {
         .runs
         .iter()
         .enumerate()
-        .map(|(number, run)| Line { name: format!("run {}", number + 1), points: rate(run) });
-    page.plot(
-        "Throughput",
-        Plot { x: "seconds".into(), y: "tasks/s".into(), log_x: false, log_y: false, lines: rates.collect() },
-    )?;
+        .map(|(number, run)| Series { name: format!("run {}", number + 1), points: rate(run) });
+    let throughput = Lines { x: Axis::from_zero("seconds"), y: Axis::from_zero("tasks/s"), series: rates.collect() };
+    page.lines("Throughput", &throughput)?;
     for (number, run) in report.runs.iter().enumerate() {
         page.text("h2", &format!("Run {}", number + 1));
         page.run(run)?;
@@ -93,10 +92,11 @@ pub fn curve(curve: &Curve) -> Result<String, LoadError> {
         let by = |pick: fn(&crate::curve::Point) -> f64| {
             axis.points.iter().map(|point| (point.value, pick(point))).collect()
         };
-        let lines = vec![Line { name: "tasks/s".into(), points: by(|point| point.tasks_per_s) }];
-        page.plot("", Plot { x: axis.name.clone(), y: "tasks/s".into(), log_x: true, log_y: true, lines })?;
-        let lines = vec![Line { name: "MiB".into(), points: by(|point| point.peak_mib) }];
-        page.plot("", Plot { x: axis.name.clone(), y: "peak MiB".into(), log_x: true, log_y: false, lines })?;
+        let x = Axis::logarithmic(&axis.name);
+        let series = vec![Series { name: "tasks/s".into(), points: by(|point| point.tasks_per_s) }];
+        page.lines("", &Lines { x, y: Axis::logarithmic("tasks/s"), series })?;
+        let series = vec![Series { name: "MiB".into(), points: by(|point| point.peak_mib) }];
+        page.lines("", &Lines { x, y: Axis::from_zero("peak MiB"), series })?;
     }
     page.text("h2", "Chunk size on heavy-tailed tasks");
     page.table(
@@ -177,12 +177,15 @@ impl Page {
         self.0 += "</tr></table>\n";
     }
 
-    fn plot(&mut self, title: &str, plot: Plot) -> Result<(), LoadError> {
-        let svg = plot.svg()?;
-        if !svg.is_empty() && !title.is_empty() {
+    /// Without a point to show there is nothing.
+    fn lines(&mut self, title: &str, lines: &Lines<'_>) -> Result<(), LoadError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if !title.is_empty() {
             self.text("h2", title);
         }
-        self.0 += &svg;
+        self.0 += &lines.svg()?;
         Ok(())
     }
 
@@ -207,7 +210,7 @@ impl Page {
             );
             // How rare it is that a task takes longer: 1 in 10, 1 in 100, … to the right.
             let rarity = |percentile: f64| 1.0 / (1.0 - percentile / 100.0);
-            let lines = group.stages.iter().map(|(name, times)| Line {
+            let series = group.stages.iter().map(|(name, times)| Series {
                 name: name.clone(),
                 points: times
                     .curve
@@ -216,16 +219,8 @@ impl Page {
                     .map(|(percentile, ms)| (rarity(*percentile), *ms))
                     .collect(),
             });
-            self.plot(
-                "",
-                Plot {
-                    x: "one task in so many takes longer".into(),
-                    y: "ms".into(),
-                    log_x: true,
-                    log_y: true,
-                    lines: lines.collect(),
-                },
-            )?;
+            let x = Axis::logarithmic("one task in so many takes longer");
+            self.lines("", &Lines { x, y: Axis::logarithmic("ms"), series: series.collect() })?;
         }
         self.table(
             &["process", "CPU s", "peak MiB", "written MiB", "read MiB", "context switches"],
@@ -300,6 +295,21 @@ mod tests {
             assert!(!found, "it needs {foreign}");
         }
         assert!(page.contains("color-scheme:light dark") && !page.contains("class=\"bad\""));
+    }
+
+    #[test]
+    fn a_chart_without_points_is_not_there() {
+        let mut page = Page(String::new());
+        let mut lines = Lines {
+            x: Axis::logarithmic("x"),
+            y: Axis::logarithmic("y"),
+            series: vec![Series { name: "none".into(), points: vec![(0.0, 1.0)] }],
+        };
+        page.lines("A title", &lines).expect("nothing to draw");
+        assert_eq!(page.0, "");
+        lines.series[0].points.push((1.0, 1.0));
+        page.lines("A title", &lines).expect("drawn");
+        assert!(page.0.contains("<h2>A title</h2>") && page.0.contains("<polyline"), "{}", page.0);
     }
 
     #[test]

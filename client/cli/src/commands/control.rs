@@ -9,16 +9,13 @@ use sheaf_api::{
     wire::{CreateJob, JobView, PutFunction},
 };
 use sheaf_core::{FunctionKind, JobId, Manifest, limits};
-use sheaf_scheduler::{
-    PolicyName, Settings as Told,
-    formats::map::PlanMap,
-    plan::{self, PlanTable},
-    simulate::Entry,
-};
+use sheaf_scheduler::{formats::map::PlanMap, plan::PlanTable, simulate::Entry};
 
 use crate::{
-    bags::{BagArgs, parse_policy, parse_seconds},
-    commands::{plan as plan_command, wait as wait_command},
+    commands::{
+        plan::{self, PlanArgs},
+        wait as wait_command,
+    },
     connect::{Need, Session},
     feed,
     input::{Input, Task},
@@ -32,19 +29,14 @@ use crate::{
 
 /// Run the commands of a bag on this machine, by a deadline, with what each printed in a folder of its own
 ///
-/// The plan says how many tasks run at once, up to the slots of this machine, and in which order they start. There are no
-/// other machines: spot and its faults are the business of `sheaf simulate`. What a task printed and its exit code are in
-/// JOB_N/TASK/data/ (stdout, stderr, exit_code), N counting the executions, and the plan is in JOB_N/map.json.
+/// The plan says how many tasks run at once, up to the slots of this machine, and in which order they start; what has not
+/// ended by the deadline is given up. There are no other machines: spot and its faults are the business of `sheaf simulate`.
+/// What a task printed and its exit code are in JOB_N/TASK/data/ (stdout, stderr, exit_code), N counting the executions, and
+/// the plan is in JOB_N/map.json.
 #[derive(Debug, Args)]
 pub(crate) struct Control {
     #[command(flatten)]
-    bag: BagArgs,
-    /// Seconds there are, or a time such as 45m; what has not ended by then is given up
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
-    deadline: f64,
-    /// Who plans
-    #[arg(long, default_value = "sheaf", value_parser = parse_policy)]
-    policy: PolicyName,
+    asked: PlanArgs,
     /// Where JOB_N is made
     #[arg(long, value_name = "DIR", default_value = ".")]
     results: PathBuf,
@@ -87,7 +79,7 @@ struct Controlled {
 
 impl Control {
     pub(crate) async fn run(&self, settings: &Settings) -> Outcome {
-        let entry = self.bag.read_one()?;
+        let entry = self.asked.bag.read_one()?;
         check(&entry)?;
         // On another machine neither the commands' files nor their results would be here.
         if let place @ (sheaf::Place::Url(_) | sheaf::Place::Aws(_)) = &settings.client.place.value {
@@ -95,21 +87,16 @@ impl Control {
                 .with_hint("unset SHEAF_GRID, or give --grid DIR"));
         }
         let from = whole_path(&self.from)?;
-        let told = Told::default();
-        let (mut planned, map) = plan::plan(&entry.bag, self.deadline, self.policy, &told).map_err(|no_plan| {
-            let earliest_s = plan::earliest_finish_s(&entry.bag, self.deadline, self.policy, &told);
-            plan_command::refused(&entry.name, self.policy, &no_plan, earliest_s)
-        })?;
-        planned.job.clone_from(&entry.name);
+        let (planned, map) = self.asked.plan(&entry)?;
         let cores: usize = map.machines.iter().map(|machine| machine.cores.len()).sum();
         let slots = u32::try_from(settings.slots().min(cores.max(1))).unwrap_or(u32::MAX);
         let folder = new_folder(&self.results, &entry.name)?;
-        plan_command::write_map(&folder.join("map.json"), &map)?;
+        plan::write_map(&folder.join("map.json"), &map)?;
         let tasks = tasks(&entry, &map, &from, &folder);
         let session = Session::open_with_slots(settings, Need::Run, Some(slots)).await?;
         let outcome = async {
             let waited = self.run_in(&session, settings, &entry.name, tasks).await?;
-            let done = controlled(&waited.view, folder, self.deadline, planned, &map);
+            let done = controlled(&waited.view, folder, self.asked.deadline, planned, &map);
             Printer(settings.output).one(&done, &done.job.to_string(), || describe(&done))?;
             Ok(waited.exit)
         };
@@ -122,7 +109,7 @@ impl Control {
         let function = api.put_function(PutFunction { manifest: manifest()?, package: None }).await?;
         let create = CreateJob {
             name: name.to_owned(),
-            deadline_ms: Some(text::now_ms() + (self.deadline * 1e3) as u64),
+            deadline_ms: Some(text::now_ms() + (self.asked.deadline * 1e3) as u64),
             ..CreateJob::new(feed::job_id(), vec![function.reference.to_string()])
         };
         let view = api.create_job(create).await?;
@@ -251,7 +238,10 @@ fn describe(done: &Controlled) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use sheaf_scheduler::sim::published::{self, BAGS};
+    use sheaf_scheduler::{
+        PolicyName, Settings as Told, plan,
+        sim::published::{self, BAGS},
+    };
 
     use super::*;
 

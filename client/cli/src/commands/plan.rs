@@ -10,7 +10,7 @@ use sheaf_scheduler::{
     formats::map::PlanMap,
     hads::NoPlan,
     plan::{self, FleetRow, PlanTable},
-    simulate::{self, BagRow},
+    simulate::{self, BagRow, Entry},
 };
 
 use crate::{
@@ -29,18 +29,38 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
     #[command(flatten)]
-    bag: BagArgs,
-    /// Seconds there are, or a time such as 45m
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
-    deadline: f64,
-    /// Who plans: sheaf, hads-cc, burst-hads, fixed, or a rule for elastic workers
-    #[arg(long, default_value = "sheaf", value_parser = parse_policy)]
-    policy: PolicyName,
+    asked: PlanArgs,
     /// Write the plan as a map.json: which task runs when on which core of which machine
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
     #[command(flatten)]
     faults: FaultArgs,
+}
+
+/// What a plan is asked for.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) bag: BagArgs,
+    /// Seconds there are, or a time such as 45m
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub(super) deadline: f64,
+    /// Who plans: sheaf, hads-cc, burst-hads, fixed, or a rule for elastic workers
+    #[arg(long, default_value = "sheaf", value_parser = parse_policy)]
+    policy: PolicyName,
+}
+
+impl PlanArgs {
+    /// Plans a bag, which need not keep the deadline; if there is no plan at all, says what would help.
+    pub(super) fn plan(&self, entry: &Entry) -> Outcome<(PlanTable, PlanMap)> {
+        let told = Told::default();
+        let (mut table, map) = plan::plan(&entry.bag, self.deadline, self.policy, &told).map_err(|no_plan| {
+            let earliest_s = plan::earliest_finish_s(&entry.bag, self.deadline, self.policy, &told);
+            refused(&entry.name, self.policy, &no_plan, earliest_s)
+        })?;
+        table.job.clone_from(&entry.name);
+        Ok((table, map))
+    }
 }
 
 /// A plan, and what faults make of it.
@@ -54,13 +74,8 @@ struct Planned {
 
 impl Plan {
     pub(crate) fn run(&self, settings: &Settings) -> Outcome {
-        let entry = self.bag.read_one()?;
-        let told = Told::default();
-        let (mut table, map) = plan::plan(&entry.bag, self.deadline, self.policy, &told).map_err(|no_plan| {
-            let earliest_s = plan::earliest_finish_s(&entry.bag, self.deadline, self.policy, &told);
-            refused(&entry.name, self.policy, &no_plan, earliest_s)
-        })?;
-        table.job = entry.name.clone();
+        let entry = self.asked.bag.read_one()?;
+        let (table, map) = self.asked.plan(&entry)?;
         if let Some(path) = &self.map {
             write_map(path, &map)?;
         }
@@ -68,9 +83,9 @@ impl Plan {
         let mut under_faults = Vec::new();
         if !scenarios.is_empty() {
             let simulation = simulate::BagSimulation {
-                deadline_s: self.deadline,
+                deadline_s: self.asked.deadline,
                 scenarios,
-                policies: vec![self.policy],
+                policies: vec![self.asked.policy],
                 ..self.faults.simulation()
             };
             let steps = Steps::new(settings);
@@ -90,7 +105,7 @@ pub(super) fn write_map(path: &std::path::Path, map: &PlanMap) -> Outcome<()> {
 }
 
 /// There is no plan to show.
-pub(super) fn refused(job: &str, policy: PolicyName, no_plan: &NoPlan, earliest_s: Option<f64>) -> Problem {
+fn refused(job: &str, policy: PolicyName, no_plan: &NoPlan, earliest_s: Option<f64>) -> Problem {
     let problem =
         Problem::new(Code::Invalid, format!("{policy} has no plan for {job}: {no_plan}")).with_code("infeasible");
     problem.with_hint(match (no_plan, earliest_s) {

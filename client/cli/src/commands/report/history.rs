@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 
 use sheaf_api::wire::EventView;
+use sheaf_charts::Bar;
 use sheaf_core::{EndReason, Event, ReleaseReason, WorkerId, summary::ChunkTotals};
-
-use crate::charts::Bar;
 
 /// Steps of the curves over time.
 pub(super) const BINS: usize = 240;

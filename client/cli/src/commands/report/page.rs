@@ -2,6 +2,7 @@
 
 use askama::Template;
 use sheaf_api::{Code, wire::JobView};
+use sheaf_charts::{Axis, Lines, Series, Timeline, TimelineRow};
 
 use super::{
     Figures,
@@ -9,13 +10,14 @@ use super::{
     tasks::Spread,
 };
 use crate::{
-    charts::{self, Axes, Series, TimelineRow},
     problem::{Outcome, Problem},
     text, wait,
 };
 
 /// Causes and workers that are listed.
 const ROWS_MAX: usize = 50;
+/// What is to the right in each chart.
+const SINCE_CREATED: &str = "seconds since the job was created";
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -116,22 +118,21 @@ fn course<'a>(history: &History) -> Outcome<Section<'a>> {
         progress.push(series("failed", bad));
     }
     progress.insert(1, series("succeeded", good));
-    let x = "seconds since the job was created";
-    let axes = |y| Axes { x, y, x_from_zero: true };
+    let drawn = |y, series| Lines { x: Axis::from_zero(SINCE_CREATED), y: Axis::from_zero(y), series }.svg();
     Ok(Section {
         title: "Over time",
         figures: vec![
             Figure {
                 caption: "Tasks submitted and ended. They count when their outcome is committed.",
-                svg: charts::lines(&axes("tasks"), &progress)?,
+                svg: drawn("tasks", progress)?,
             },
             Figure {
                 caption: "Tasks with an outcome, each second.",
-                svg: charts::lines(&axes("tasks/s"), &[series("tasks/s", rate)])?,
+                svg: drawn("tasks/s", vec![series("tasks/s", rate)])?,
             },
             Figure {
                 caption: "Chunks that ran at once, on average of each step.",
-                svg: charts::lines(&axes("chunks"), &[series("chunks", ran)])?,
+                svg: drawn("chunks", vec![series("chunks", ran)])?,
             },
         ],
         ..Section::default()
@@ -182,10 +183,10 @@ fn workers<'a>(figures: &Figures, history: &History) -> Outcome<Section<'a>> {
         ],
         rows: cells.collect(),
     };
-    let timeline = charts::timeline("seconds since the job was created", 0.0..history.span_s(), &rows, &How::SHADES)?;
     let caption = "Each bar is a chunk that ran, for as long as its tasks did and until it was committed; a chunk that was \
                    not finished is drawn for as long as it was held. Bars less than a thousandth apart are one.";
-    let figures = if rows.is_empty() { Vec::new() } else { vec![Figure { caption, svg: timeline }] };
+    let timeline = Timeline { x_label: SINCE_CREATED, x: 0.0..history.span_s(), rows, legend: &How::SHADES };
+    let figures = if timeline.rows.is_empty() { Vec::new() } else { vec![Figure { caption, svg: timeline.svg()? }] };
     Ok(Section { title: "Workers", text, figures, tables: vec![table], ..Section::default() })
 }
 

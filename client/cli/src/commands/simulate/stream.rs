@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sheaf_charts::{Axis, Lines, Series};
 use sheaf_scheduler::{
     Settings as Told,
     formats::arrivals::{self, ServiceModel},
@@ -13,7 +14,6 @@ use sheaf_scheduler::{
 use super::{Cores, Simulate, write_csv};
 use crate::{
     bags::{self as files, parse_seconds},
-    charts::{self, Axes, Series},
     exit::Exit,
     output::{Format, Printer, Row},
     problem::{Outcome, Problem},
@@ -169,8 +169,8 @@ fn curve(rows: &[StreamRow]) -> Outcome<String> {
             None => series.push(Series { name, points: vec![point] }),
         }
     }
-    let axes = Axes { x: "worker seconds", y: "mean wait, s", x_from_zero: false };
-    charts::lines(&axes, &series).map_err(Problem::from)
+    let lines = Lines { x: Axis::fitted("worker seconds"), y: Axis::from_zero("mean wait, s"), series };
+    Ok(sheaf_charts::as_file(&lines.svg()?))
 }
 
 const HEADING: [&str; 13] = [
