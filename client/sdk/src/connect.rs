@@ -99,7 +99,8 @@ impl ConnectOptions {
         tracing::debug!(grid = %settings.place.value, origin = %settings.place.origin, "connecting");
         let transport = match settings.place.value.clone() {
             Place::Url(url) => remote(&url, &settings.token.value).await?,
-            Place::Aws(name) => by_name(&name).await?,
+            // Boxed, as the futures of the AWS SDK are so deep that compilers give up on what is built around them.
+            Place::Aws(name) => Box::pin(by_name(&name)).await?,
             Place::Memory => open(None, &settings).await?,
             Place::Directory(directory) => open(Some(directory), &settings).await?,
         };

@@ -35,9 +35,9 @@ const TICKS_PER_LOOK: usize = 5;
 
 /// Runs a scenario once, on a grid of its own unless one is given.
 pub async fn run(scenario: &Scenario, options: &Options, live: &Arc<Live>) -> Result<(Run, Machine), LoadError> {
-    let target = Target::open(scenario, options).await?;
+    let target = Box::pin(Target::open(scenario, options)).await?;
     let machine = Machine::this(target.directory());
-    let measured = measure(scenario, &target, live).await;
+    let measured = Box::pin(measure(scenario, &target, live)).await;
     target.close().await;
     Ok((measured?, machine))
 }

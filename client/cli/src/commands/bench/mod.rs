@@ -187,7 +187,7 @@ impl Bench {
     async fn measure(self, settings: &Settings) -> Outcome {
         let scenario = self.scenario(settings)?;
         let options = self.how.options(settings)?;
-        let Some(report) = or_interrupted(repeat(&scenario, &options, self.repeat, settings)).await? else {
+        let Some(report) = or_interrupted(Box::pin(repeat(&scenario, &options, self.repeat, settings))).await? else {
             return Ok(Exit::Interrupted);
         };
         self.how.keep(&report, || page::report(&report))?;
@@ -329,7 +329,7 @@ async fn repeat(scenario: &Scenario, options: &Options, times: u32, settings: &S
 /// Runs a scenario, and shows how it goes.
 async fn run_once(scenario: &Scenario, options: &Options, what: &str, settings: &Settings) -> Outcome<(Run, Machine)> {
     let (live, bar) = (Arc::new(Live::default()), Bar::new(settings));
-    watched(run::run(scenario, options, &live), &live, &bar, scenario.tasks(), what).await
+    watched(Box::pin(run::run(scenario, options, &live)), &live, &bar, scenario.tasks(), what).await
 }
 
 /// Does something, and shows how it goes.
