@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read,
     process::{Command, Stdio},
 };
 
@@ -29,8 +30,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     tests.current_dir(root()).args(["test", "--workspace", "--locked", "--no-fail-fast", "--test", "conformance"]);
     // One after the other, so that what is skipped stands beside the test that skips itself.
     tests.args(["--", "--test-threads=1", "--nocapture"]).stdin(Stdio::null());
-    let output = tests.output()?;
-    let said = String::from_utf8_lossy(&[output.stdout, b"\n".to_vec(), output.stderr].concat()).into_owned();
+    let said = in_order(tests)?;
     let mut table = Table::new();
     read(&said, &mut table);
     let backends: BTreeSet<&str> = table.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
@@ -39,6 +39,18 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let broken = table.values().flat_map(BTreeMap::values).filter(|found| **found == Found::Broken).count();
     anyhow::ensure!(broken == 0, "{broken} promises are broken");
     Ok(())
+}
+
+/// All that a command says, on stdout and on stderr, in the order in which it says it.
+fn in_order(mut command: Command) -> anyhow::Result<String> {
+    let (mut reader, writer) = std::io::pipe()?;
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // It holds the pipe's other end; with it, this would wait for ever.
+    drop(command);
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said)?;
+    child.wait()?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// Takes in what a suite said: a line `test BACKEND::PORT::CHECK ... ok`, in which other output may stand before the end.
