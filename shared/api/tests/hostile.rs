@@ -93,7 +93,7 @@ proptest! {
         read_as_all(&bytes.clone().into());
         if bytes.len() >= 20 {
             let mut frame = bytes;
-            frame[..4].copy_from_slice([b"SHPK", b"SHSG", b"XXXX"][magic]);
+            frame[..4].copy_from_slice([b"SHPK", b"SHSG", b"none"][magic]);
             frame[4..8].copy_from_slice(&[1, flags, 0, 0]);
             (frame[9], frame[10], frame[11], frame[13], frame[14], frame[15]) = (0, 0, 0, 0, 0, 0);
             read_as_all(&resealed(&frame));
