@@ -1,10 +1,12 @@
 //! Uploaded files: an object under `inbox/` becomes a job, and its results an object under `outbox/`.
 //!
 //! # Messages
-//! The queue of uploads brings three kinds:
+//! The queue of uploads brings four kinds:
 //! - S3's event that an object was created. It is checked and submitted, as far as the time of the invocation allows.
 //! - `{"continue": …}`, from here: a submission goes on where an invocation had to end. It is sent before that one answers.
 //! - `{"collect": "job_…"}`, from the result step: the job of an upload is over, and its results are written.
+//! - `{"write": …}`, from here: writing them goes on where an invocation had to end, as the object `u/collect/…` says that the
+//!   message names.
 //!
 //! # Which job it becomes
 //! The job's id is made of bucket, key and the version's id, or of the ETag and S3's sequencer where the bucket keeps no versions.
@@ -25,7 +27,8 @@
 //!
 //! # Trouble
 //! A bad file has its report, and its message is done. Everything else fails the message: it comes again, and goes to the dead
-//! letters if it keeps failing. Every step may be repeated: collecting begins anew, submitting finds the chunks that are there.
+//! letters if it keeps failing. Every step may be repeated: submitting finds the chunks that are there, writing goes on behind the
+//! parts that are there, and of two that write the same results one completes them.
 
 mod message;
 mod names;
@@ -50,11 +53,9 @@ use tracing::Instrument;
 use message::{Continuation, Message};
 use trouble::Trouble;
 
-/// What is kept of an invocation's time for answering what is under way when a submission is told to stop, at most; of a short
-/// time, a quarter. Source: a call of the grid gives up after a good minute, and is rarely longer than a second.
+/// What is kept of an invocation's time for answering what is under way when it is told to stop, at most; of a short time, a
+/// quarter. Source: a call of the grid gives up after a good minute, and is rarely longer than a second.
 const STOP_BEFORE: Duration = Duration::from_secs(60);
-/// The same, for giving up what is begun anew by the next try.
-const END_BEFORE: Duration = Duration::from_secs(10);
 
 /// Answers a batch of messages of the queue of uploads, with `remaining_ms` left for it: with those of them that are to come
 /// again.
@@ -117,6 +118,7 @@ impl<A: Api> Uploads<A> {
             }
             Message::Continue(Continuation { upload, resume }) => self.submit(&upload, &resume, times).await,
             Message::Collect(job) => self.collect(job, times).await,
+            Message::Write(writing) => self.write_on(&writing, times).await,
         }
     }
 }
@@ -124,17 +126,17 @@ impl<A: Api> Uploads<A> {
 /// What an invocation's time allows.
 #[derive(Debug, Clone, Copy)]
 struct Times {
+    begun: Instant,
     stop_at: Instant,
-    end_at: Instant,
 }
 
 impl Times {
     fn of(remaining: Duration) -> Self {
-        let before = |margin: Duration| Instant::now() + remaining.saturating_sub(margin.min(remaining / 4));
-        Self { stop_at: before(STOP_BEFORE), end_at: before(END_BEFORE) }
+        let begun = Instant::now();
+        Self { begun, stop_at: begun + remaining.saturating_sub(STOP_BEFORE.min(remaining / 4)) }
     }
 
-    /// When a submission is to stop.
+    /// When what goes on in another invocation is to stop.
     fn stop(self) -> impl Future<Output = ()> + Send {
         tokio::time::sleep_until(self.stop_at)
     }

@@ -50,7 +50,7 @@ run "no_wildcards" {
   assert {
     condition = alltrue(flatten([for statements in local.everybodys : [for statement in statements : [for resource in flatten([statement.Resource]) :
       !startswith(resource, "arn:aws:s3:::") || resource == "arn:aws:s3:::night-123456789012-eu-west-1" ||
-      can(regex("^arn:aws:s3:::night-123456789012-eu-west-1/(inbox|outbox|p|r|l|f|u)/\\*$", resource))
+      can(regex("^arn:aws:s3:::night-123456789012-eu-west-1/(inbox|outbox|p|r|l|f|u|u/collect)/\\*$", resource))
     ]]]))
     error_message = "Objects are given by their prefixes, of this bucket only."
   }

@@ -1,8 +1,10 @@
 //! Bytes in S3.
 //!
-//! A put is one `PutObject` with `If-None-Match: *`. Blobs are at most 256 MiB, far below the 5 GB of a single put, so there
-//! are no multipart uploads. The SDK may retry here: a put whose lost first try had succeeded answers that the blob exists,
+//! A put is one `PutObject` with `If-None-Match: *`; a blob over 32 MiB goes in parts, several at once, so that what breaks off
+//! is a part and not all of it. The SDK may retry here: a put whose lost first try had succeeded answers that the blob exists,
 //! which is true.
+
+use std::collections::HashMap;
 
 use aws_config::{SdkConfig, retry::RetryConfig};
 use aws_sdk_s3::{
@@ -11,15 +13,24 @@ use aws_sdk_s3::{
     types::{Delete, Object, ObjectIdentifier},
 };
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use sheaf_protocol::{BlobStore, Put, StoreError};
 
-use crate::fault::store_error;
+use crate::{
+    fault::store_error,
+    parts::{PAUSE, Replaces, Upload, Written, status},
+};
 
 /// Requests of one call that are under way at once.
 const CONCURRENT_MAX: usize = 16;
 /// Tries of the SDK, the first included.
 const TRIES_MAX: u32 = 3;
+/// Blobs of more bytes are sent in parts of as many, so many at once. Source: S3's guide to performance asks for parts of 8 to
+/// 16 MB; a larger one takes fewer requests, and what Sheaf writes is rarely larger than [`limits::SEGMENT_BYTES_TARGET`].
+///
+/// [`limits::SEGMENT_BYTES_TARGET`]: sheaf_core::limits::SEGMENT_BYTES_TARGET
+const PART_BYTES: usize = 32 * 1024 * 1024;
+const PARTS_AT_ONCE: usize = 4;
 /// Tries of a put that meets another put of the same key.
 const CONFLICTS_MAX: u32 = 5;
 /// Tries of keys that a deletion did not take.
@@ -44,6 +55,9 @@ impl AwsBlobs {
     }
 
     async fn put_one(&self, key: String, bytes: Bytes) -> Result<Put, StoreError> {
+        if bytes.len() > PART_BYTES {
+            return self.put_parts(&key, &bytes).await;
+        }
         let mut tries = 0;
         loop {
             tries += 1;
@@ -52,11 +66,39 @@ impl AwsBlobs {
                 Ok(_) => return Ok(Put::Created),
                 Err(error) => error,
             };
-            match error.raw_response().map(|response| response.status().as_u16()) {
+            match status(&error) {
                 Some(412) => return Ok(Put::Exists),
                 // Another put of the key is under way; who comes first is open.
                 Some(409) if tries < CONFLICTS_MAX => {}
                 _ => return Err(store_error(error)),
+            }
+        }
+    }
+
+    async fn put_parts(&self, key: &str, bytes: &Bytes) -> Result<Put, StoreError> {
+        let upload = Upload::begin(&self.client, &self.bucket, key, None, &HashMap::new()).await?;
+        let numbered = (1..).zip((0..bytes.len()).step_by(PART_BYTES));
+        let sending = numbered.map(|(number, from)| {
+            let part = bytes.slice(from..bytes.len().min(from + PART_BYTES));
+            upload.send(number, part)
+        });
+        let sent = stream::iter(sending).buffered(PARTS_AT_ONCE).try_collect::<Vec<_>>().await;
+        let written = match sent {
+            Ok(parts) => upload.complete(&parts, &Replaces::Nothing).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(Written::Done { .. }) => Ok(Put::Created),
+            Ok(Written::Refused) => {
+                upload.abort().await;
+                // Or another put of the key is under way; who comes first is open.
+                let there = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+                let retry_after_ms = PAUSE.as_millis() as u64;
+                there.map(|_| Put::Exists).map_err(|_| StoreError::Throttled { retry_after_ms })
+            }
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
             }
         }
     }

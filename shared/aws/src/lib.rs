@@ -22,6 +22,7 @@ pub mod notify;
 mod objects;
 #[cfg(feature = "loopback")]
 pub mod operate;
+mod parts;
 mod ports;
 mod presign;
 mod queue;
@@ -37,9 +38,8 @@ pub use direct::{SLOTS_DEFAULT, grid_view};
 pub use invoke::LambdaInvoker;
 pub use meter::Meter;
 pub use notify::Notifier;
-pub use objects::{
-    Found, ObjectHead, ObjectReader, ObjectVersion, ObjectWriter, Objects, Replaces, StoredObject, Written,
-};
+pub use objects::{Found, ObjectHead, ObjectReader, ObjectVersion, ObjectWriter, Objects, StoredObject, Unfinished};
+pub use parts::{Replaces, Written};
 pub use ports::{AwsPorts, Settings, SettingsError, SystemClock, ThreadRng, load_config};
 pub use presign::{AwsBodies, BODIES_PREFIX, Taken, URL_MS_MAX};
 pub use queue::AwsQueue;

@@ -12,21 +12,22 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use aws_config::{SdkConfig, retry::RetryConfig};
-use aws_sdk_s3::{
-    Client,
-    config::{Builder, http::HttpResponse},
-    error::{ProvideErrorMetadata, SdkError},
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
-};
+use aws_sdk_s3::{Client, config::Builder};
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use sheaf_api::WriteOutcome;
 use sheaf_protocol::{Put, StoreError};
 use tokio::{runtime::Handle, sync::OnceCell, task::JoinHandle, time::sleep};
 
-use crate::{Settings, fault::store_error, notify::uploads_queue};
+use crate::{
+    Settings,
+    fault::store_error,
+    notify::uploads_queue,
+    parts::{PAUSE, Part, Replaces, TRIES_MAX, Upload, Written, status, unquoted, written},
+};
 
 /// Bytes of a range that is read at once; two are in memory, one being read. Source: S3's guide to performance asks for ranges
 /// of 8 to 16 MB.
@@ -35,13 +36,10 @@ const RANGE_BYTES: u64 = 8 * 1024 * 1024;
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Parts after which the next ones are larger by [`PART_BYTES`]. Source: S3 takes 10,000 parts; growing so, they hold 430 GiB.
 const PARTS_PER_SIZE: usize = 1_000;
-/// Tries of a range whose connection breaks off, or of a part, beyond the SDK's own; with pauses from this long, doubled.
-const TRIES_MAX: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(100);
 /// Tries of the SDK for a request, the first included.
 const SDK_TRIES_MAX: u32 = 3;
-/// Bytes of an object that is read at once.
-const SMALL_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of an object that is read at once: the rest of an unfinished one, with a list of its parts, fits.
+const SMALL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// Which bytes an object's key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,27 +70,6 @@ pub struct ObjectHead {
     pub bytes: u64,
     /// What its writer noted with it.
     pub metadata: HashMap<String, String>,
-}
-
-/// What must hold for an object to be written. S3 decides in one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replaces {
-    /// There is none of its key.
-    Nothing,
-    /// The one with this ETag, without quotes, is still there.
-    Etag(String),
-}
-
-/// What became of a conditional write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
-    /// It is there, with this ETag, without quotes.
-    Done {
-        /// The ETag.
-        etag: String,
-    },
-    /// Its condition does not hold, or somebody else is writing the key.
-    Refused,
 }
 
 /// The objects and the queue of uploads of one grid. Cloning shares them.
@@ -167,7 +144,7 @@ impl Objects {
         }
     }
 
-    /// Reads a small object, of at most a MiB.
+    /// Reads a small object, of at most 128 MiB.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let Shared { client, bucket, .. } = &*self.shared;
         let object = match client.get_object().bucket(bucket).key(key).send().await {
@@ -234,9 +211,26 @@ impl Objects {
             runtime: Handle::current(),
             buffer: BytesMut::new(),
             upload: None,
+            is_left: false,
             parts: Vec::new(),
             sending: None,
         }
+    }
+
+    /// Goes on with an object that somebody has left unfinished. If this is dropped, it stays so.
+    pub fn go_on(
+        &self,
+        key: &str,
+        content_type: &str,
+        metadata: HashMap<String, String>,
+        unfinished: Unfinished,
+    ) -> ObjectWriter {
+        let Unfinished { upload: id, parts, rest } = unfinished;
+        let Shared { client, bucket, .. } = &*self.shared;
+        let upload = Upload { client: client.clone(), bucket: bucket.clone(), key: key.to_owned(), id };
+        let mut writer = self.write(key, content_type, metadata);
+        (writer.buffer, writer.upload, writer.is_left, writer.parts) = (rest.into(), Some(upload), true, parts);
+        writer
     }
 
     /// Sends a message to the queue that tells of uploads: at most 1 MiB. Source: SQS.
@@ -284,7 +278,7 @@ impl StoredObject {
         loop {
             tries += 1;
             match self.range_once(from, to).await {
-                Err(error) if tries < TRIES_MAX && may_pass(&error) => {
+                Err(error) if tries < TRIES_MAX && error.outcome() != WriteOutcome::Final => {
                     tracing::debug!(key = self.key, from, tries, %error, "a range was not read");
                     sleep(PAUSE * 2_u32.pow(tries - 1)).await;
                 }
@@ -367,7 +361,8 @@ impl Drop for ObjectReader {
 
 /// An object being written, in a thread that may block: in parts of 8 MiB and more, or in one request if it is small. Nobody
 /// sees it before [`complete`](ObjectWriter::complete), and if that is not called, nobody ever does: what was sent is given up
-/// when this is dropped, and by the bucket's lifecycle if that cannot be done any more.
+/// when this is dropped, unless it is [`left`](ObjectWriter::leave) to another, and by the bucket's lifecycle if that cannot be
+/// done any more.
 ///
 /// Costs one request per part and two more. Memory: two parts.
 pub struct ObjectWriter {
@@ -377,9 +372,27 @@ pub struct ObjectWriter {
     metadata: HashMap<String, String>,
     runtime: Handle,
     buffer: BytesMut,
-    upload: Option<String>,
-    parts: Vec<CompletedPart>,
-    sending: Option<JoinHandle<Result<CompletedPart, StoreError>>>,
+    upload: Option<Upload>,
+    /// Somebody else may go on with the upload.
+    is_left: bool,
+    parts: Vec<Part>,
+    sending: Option<JoinHandle<Result<Part, StoreError>>>,
+}
+
+/// An object that is written so far, for whoever goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    upload: String,
+    parts: Vec<Part>,
+    /// What does not make a part yet.
+    rest: Bytes,
+}
+
+impl Unfinished {
+    /// S3's id of the upload: all who go on with the same one have it.
+    pub fn upload(&self) -> &str {
+        &self.upload
+    }
 }
 
 impl fmt::Debug for ObjectWriter {
@@ -391,69 +404,61 @@ impl fmt::Debug for ObjectWriter {
 impl ObjectWriter {
     /// Makes what was written an object, in one step, if the condition holds.
     pub async fn complete(mut self, replaces: &Replaces) -> Result<Written, StoreError> {
-        let sent = match self.upload.clone() {
-            None => self.put(replaces).await,
+        let written = match self.upload.clone() {
+            None => self.put(replaces).await?,
             Some(upload) => {
                 if !self.buffer.is_empty() {
                     self.send_part(&upload).await?;
                 }
                 self.wait_for_part().await?;
-                self.complete_upload(&upload, replaces).await
+                upload.complete(&self.parts, replaces).await?
             }
         };
-        let written = sent?;
         if matches!(written, Written::Done { .. }) {
             self.upload = None;
         }
         Ok(written)
     }
 
+    /// Leaves what was written to whoever goes on with it, as long as the bucket's lifecycle keeps the parts of an upload. Several
+    /// may try: one of them completes it at most, with its own parts or not at all.
+    pub async fn leave(mut self) -> Result<Unfinished, StoreError> {
+        let upload = self.begin().await?;
+        self.wait_for_part().await?;
+        self.is_left = true;
+        let (parts, rest) = (std::mem::take(&mut self.parts), self.buffer.split().freeze());
+        Ok(Unfinished { upload: upload.id, parts, rest })
+    }
+
     async fn put(&mut self, replaces: &Replaces) -> Result<Written, StoreError> {
         let Shared { client, bucket, .. } = &*self.objects.shared;
         let put = client.put_object().bucket(bucket).key(&self.key).content_type(&self.content_type);
-        let put = match replaces {
-            Replaces::Nothing => put.if_none_match("*"),
-            Replaces::Etag(etag) => put.if_match(format!("\"{etag}\"")),
-        };
+        let (if_none_match, if_match) = replaces.conditions();
+        let put = put.set_if_none_match(if_none_match).set_if_match(if_match);
         let put = put.set_metadata(Some(self.metadata.clone())).body(self.buffer.split().freeze().into());
         written(put.send().await.map(|put| unquoted(put.e_tag())))
-    }
-
-    async fn complete_upload(&mut self, upload: &str, replaces: &Replaces) -> Result<Written, StoreError> {
-        let Shared { client, bucket, .. } = &*self.objects.shared;
-        let complete = client.complete_multipart_upload().bucket(bucket).key(&self.key).upload_id(upload);
-        let complete = match replaces {
-            Replaces::Nothing => complete.if_none_match("*"),
-            Replaces::Etag(etag) => complete.if_match(format!("\"{etag}\"")),
-        };
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
-        written(complete.multipart_upload(parts).send().await.map(|complete| unquoted(complete.e_tag())))
     }
 
     fn part_bytes(&self) -> usize {
         PART_BYTES * (1 + self.parts.len() / PARTS_PER_SIZE)
     }
 
-    async fn begin(&mut self) -> Result<String, StoreError> {
+    async fn begin(&mut self) -> Result<Upload, StoreError> {
         if let Some(upload) = &self.upload {
             return Ok(upload.clone());
         }
         let Shared { client, bucket, .. } = &*self.objects.shared;
-        let create = client.create_multipart_upload().bucket(bucket).key(&self.key).content_type(&self.content_type);
-        let create = create.set_metadata(Some(self.metadata.clone())).checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let upload = create.send().await.map_err(store_error)?.upload_id;
-        let upload = upload.ok_or_else(|| StoreError::Unknown { detail: format!("no upload of {}", self.key) })?;
+        let upload = Upload::begin(client, bucket, &self.key, Some(&self.content_type), &self.metadata).await?;
         self.upload = Some(upload.clone());
         Ok(upload)
     }
 
     /// Begins to send what is in the buffer, once the part before is there.
-    async fn send_part(&mut self, upload: &str) -> Result<(), StoreError> {
+    async fn send_part(&mut self, upload: &Upload) -> Result<(), StoreError> {
         self.wait_for_part().await?;
         let number = self.parts.len() as i32 + 1;
-        let (objects, key, upload) = (self.objects.clone(), self.key.clone(), upload.to_owned());
-        let bytes = self.buffer.split().freeze();
-        self.sending = Some(self.runtime.spawn(async move { objects.send_part(&key, &upload, number, bytes).await }));
+        let (upload, bytes) = (upload.clone(), self.buffer.split().freeze());
+        self.sending = Some(self.runtime.spawn(async move { upload.send(number, bytes).await }));
         Ok(())
     }
 
@@ -463,34 +468,6 @@ impl ObjectWriter {
             self.parts.push(sent?);
         }
         Ok(())
-    }
-}
-
-impl Objects {
-    async fn send_part(&self, key: &str, upload: &str, number: i32, bytes: Bytes) -> Result<CompletedPart, StoreError> {
-        let Shared { client, bucket, .. } = &*self.shared;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let part = client.upload_part().bucket(bucket).key(key).upload_id(upload).part_number(number);
-            let part = part.checksum_algorithm(ChecksumAlgorithm::Crc32).body(bytes.clone().into());
-            match part.send().await.map_err(store_error) {
-                Ok(sent) => {
-                    let part = CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag);
-                    return Ok(part.set_checksum_crc32(sent.checksum_crc32).build());
-                }
-                Err(error) if tries < TRIES_MAX && may_pass(&error) => sleep(PAUSE * 2_u32.pow(tries - 1)).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn abort(&self, key: &str, upload: &str) {
-        let Shared { client, bucket, .. } = &*self.shared;
-        let abort = client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload);
-        if let Err(error) = abort.send().await.map_err(store_error) {
-            tracing::warn!(key, %error, "an upload was not given up; the bucket's lifecycle will");
-        }
     }
 }
 
@@ -518,41 +495,19 @@ impl Write for ObjectWriter {
 
 impl Drop for ObjectWriter {
     fn drop(&mut self) {
-        let sending = self.sending.take();
-        let Some(upload) = self.upload.take() else { return };
-        let (objects, key) = (self.objects.clone(), std::mem::take(&mut self.key));
+        if self.is_left || self.upload.is_none() {
+            return;
+        }
+        let (upload, sending) = (self.upload.take(), self.sending.take());
         self.runtime.spawn(async move {
             if let Some(sending) = sending {
-                // A part that comes after the upload was given up would stay, and be paid for.
                 let _ = sending.await;
             }
-            objects.abort(&key, &upload).await;
+            if let Some(upload) = upload {
+                upload.abort().await;
+            }
         });
     }
-}
-
-fn may_pass(error: &StoreError) -> bool {
-    matches!(error, StoreError::Throttled { .. } | StoreError::Unknown { .. })
-}
-
-fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
-}
-
-fn written<E>(sent: Result<String, SdkError<E, HttpResponse>>) -> Result<Written, StoreError>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    match sent {
-        Ok(etag) => Ok(Written::Done { etag }),
-        // 404: what was to be replaced is gone. Source: S3's guide to conditional writes.
-        Err(error) if matches!(status(&error), Some(404 | 409 | 412)) => Ok(Written::Refused),
-        Err(error) => Err(store_error(error)),
-    }
-}
-
-fn unquoted(etag: Option<&str>) -> String {
-    etag.unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// What Lambda, terraform and users do on AWS, for tests.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use sheaf_aws::{Found, ObjectVersion, Objects, Replaces, Settings, StoredObject, Written, loopback};
-use sheaf_protocol::Put;
+use sheaf_aws::{AwsBlobs, Found, ObjectVersion, Objects, Replaces, Settings, StoredObject, Written, loopback};
+use sheaf_protocol::{BlobStore, Put};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -252,4 +252,51 @@ async fn a_version_stays_what_it_is() {
     assert_eq!(read(&first).await.expect("read"), b"first");
     let never = ObjectVersion { etag: version.etag, id: Some("00000000-0000-0000-0000-000000000000".to_owned()) };
     assert!(matches!(objects.find("inbox/a", &never).await.expect("found"), Found::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_left_unfinished_is_gone_on_with() {
+    let (objects, ..) = fresh!();
+    let (whole, metadata) = (bytes(30 * MIB + 5), HashMap::from([("of".to_owned(), "a".to_owned())]));
+    // Before the first part, between parts, in the midst of one; and nothing between two of them.
+    let mut writer = objects.write("outbox/a", "text/plain", metadata.clone());
+    let mut from = 0;
+    for to in [5, 5, 8 * MIB, 19 * MIB, 30 * MIB] {
+        let piece = whole[from..to].to_vec();
+        let write = spawn_blocking(move || writer.write_all(&piece).map(|()| writer));
+        let unfinished = write.await.expect("writing does not panic").expect("written").leave().await.expect("left");
+        writer = objects.go_on("outbox/a", "text/plain", metadata.clone(), unfinished);
+        from = to;
+    }
+    let unfinished = writer.leave().await.expect("left");
+    let last = whole[from..].to_vec();
+    let mut first = objects.go_on("outbox/a", "text/plain", metadata.clone(), unfinished.clone());
+    first.write_all(&last).expect("written");
+    assert!(matches!(first.complete(&Replaces::Nothing).await, Ok(Written::Done { .. })));
+    let head = objects.head("outbox/a").await.expect("a head").expect("it is there");
+    assert_eq!((head.bytes, &head.metadata), (whole.len() as u64, &metadata));
+    let found = objects.find("outbox/a", &ObjectVersion { etag: head.etag, id: None }).await.expect("found");
+    let Found::Same(object) = found else { panic!("{found:?}") };
+    assert!(read(&object).await.expect("read") == whole);
+    // Whoever goes on with what is complete changes nothing.
+    let second = objects.go_on("outbox/a", "text/plain", metadata, unfinished);
+    assert!(!matches!(second.complete(&Replaces::Nothing).await, Ok(Written::Done { .. })));
+    assert_eq!(objects.uploads_open().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_blob_goes_in_parts_and_only_once() {
+    let (objects, endpoint, account, settings) = fresh!();
+    let config = loopback::config(endpoint, &account).await;
+    let blobs = AwsBlobs::new(&config, &settings.bucket);
+    let (key, blob) = ("r/large".to_owned(), Bytes::from(bytes(65 * MIB + 1)));
+    let put = |bytes: &Bytes| blobs.put(vec![(key.clone(), bytes.clone())]);
+    assert_eq!(put(&blob).await, [Ok(Put::Created)]);
+    assert_eq!(put(&Bytes::from(vec![0; 40 * MIB])).await, [Ok(Put::Exists)]);
+    let got = blobs.get(std::slice::from_ref(&key)).await.remove(0).expect("got").expect("it is there");
+    assert!(got == blob, "{} bytes came back", got.len());
+    // An ETag of parts says how many they were.
+    let etag = objects.head(&key).await.expect("a head").expect("it is there").etag;
+    assert!(etag.ends_with("-3"), "{etag}");
+    assert_eq!(objects.uploads_open().await, 0);
 }

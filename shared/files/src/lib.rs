@@ -22,7 +22,7 @@
 //!
 //! # In two parts
 //! [`run`] submits and collects at the same time, in one process that stays. Where processes come and go, [`submit_file`] does
-//! the first half, in several calls if need be, and [`collect_file`] the second once the job is over. The lines are the same.
+//! the first half and [`collect_file`] the second once the job is over, each in several calls if need be. The lines are the same.
 
 mod call;
 mod collect;
@@ -37,7 +37,12 @@ mod source;
 mod submit;
 mod transfer;
 
-use std::{io::Write, path::Path, sync::Arc, time::Instant};
+use std::{
+    io::Write,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use sheaf_api::{
@@ -47,7 +52,7 @@ use sheaf_api::{
 use sheaf_core::{JobId, Priority, Totals};
 use tokio::task::spawn_blocking;
 
-pub use collect::collect_file;
+pub use collect::{Collecting, Collection, collect_file};
 pub use error::FileError;
 pub use name::is_ignored;
 pub use part::{PartFile, sync_folder_of};
@@ -175,7 +180,7 @@ async fn run_into<A: Api, W: Write + Send + 'static>(
         give_up(api, &plan, error).await;
     }
     let (out, counts) = transferred?;
-    Ok((out, report(&plan, counts, commands, started)?))
+    Ok((out, report(&plan, counts, commands, started.elapsed())?))
 }
 
 /// Cancels the job of a file that turned out to be at fault: nobody will ever submit the rest, and what was submitted must not
@@ -190,7 +195,7 @@ async fn give_up<A: Api>(api: &A, plan: &Plan, error: &FileError) {
 }
 
 /// What came of a file, if each of its commands has its line.
-fn report(plan: &Plan, counts: Counts, commands: u64, started: Instant) -> Result<FileReport, FileError> {
+fn report(plan: &Plan, counts: Counts, commands: u64, spent: Duration) -> Result<FileReport, FileError> {
     let (job, lines) = (plan.job, counts.lines());
     if lines != commands {
         return Err(FileError::Incomplete { job, lines, commands });
@@ -200,6 +205,6 @@ fn report(plan: &Plan, counts: Counts, commands: u64, started: Instant) -> Resul
         commands,
         not_handled: counts.not_handled,
         totals: counts.totals,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: spent.as_secs_f64(),
     })
 }

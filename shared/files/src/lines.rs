@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flume::Receiver;
+use serde::{Deserialize, Serialize};
 use sheaf_api::{
     FormatError, Pack, Segment,
     intake::{OutcomeText, write_line},
@@ -42,7 +43,7 @@ pub(crate) enum Ended {
 }
 
 /// How many commands have a line, by what became of them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) totals: Totals,
     pub(crate) not_handled: u64,
@@ -65,14 +66,14 @@ impl Counts {
 }
 
 /// The writing thread: ends when nobody can send any more. What waits is flushed when nothing more is ready, so that
-/// somebody who reads along sees results as they come.
+/// somebody who reads along sees results as they come. `counts` says what the sink has already.
 pub(crate) fn write_all<W: Write>(
     mut sink: W,
+    mut counts: Counts,
     written: &Receiver<Written>,
     job: JobId,
     forms: &[ResultForm],
 ) -> Result<(W, Counts), FileError> {
-    let mut counts = Counts::default();
     let mut text = Vec::new();
     while let Ok(next) = written.recv() {
         match next {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use flume::{Receiver, Sender};
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use sheaf_api::{
     Answer, Api, Code,
     wire::{ChunkAnswer, ReadResults, SubmitChunk},
@@ -55,10 +55,21 @@ pub(crate) enum Sent {
     UpTo(u32),
 }
 
-/// What has been read when everything has.
+/// What has been read.
 pub(crate) struct Collected {
     pub(crate) have: ChunkSet,
-    pub(crate) cancelled: bool,
+    pub(crate) end: End,
+}
+
+/// Why no more is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Everything has been.
+    All,
+    /// The job was cancelled, and everything that there is has been.
+    Cancelled,
+    /// It was told to stop.
+    Stopped,
 }
 
 /// Runs the commands of a file whose plan is made, and writes their lines. Gives the sink back.
@@ -72,7 +83,7 @@ pub(crate) async fn transfer<A: Api, W: Write + Send + 'static>(
     let (line_sender, line_receiver) = flume::bounded(CHUNKS_READY);
     let writing = spawn_blocking({
         let plan = plan.clone();
-        move || lines::write_all(sink, &line_receiver, plan.job, &plan.forms)
+        move || lines::write_all(sink, Counts::default(), &line_receiver, plan.job, &plan.forms)
     });
     let moved = feed_and_exchange(api, reading, plan, &line_sender, progress).await;
     drop(line_sender);
@@ -112,7 +123,7 @@ async fn feed_and_exchange<A: Api>(
     }
     feeding.await.expect("reading commands does not panic");
     match exchanged? {
-        Some((submitted, collected)) if submitted.cut || collected.cancelled => {
+        Some((submitted, collected)) if submitted.cut || collected.end == End::Cancelled => {
             let (pass, plan, lines) = (pass(reading)?, plan.clone(), lines.clone());
             let again = spawn_blocking(move || feed::feed_cancelled(pass, &plan, &collected.have, &lines));
             again.await.expect("reading commands does not panic")
@@ -140,7 +151,8 @@ async fn exchange<A: Api>(
         sender.send_replace(Some(submitted));
         Ok(submitted)
     };
-    let collecting = collect_all(api, plan, lines, &window, receiver, |ended, totals| {
+    let from = (ChunkSet::new(), pending());
+    let collecting = collect_all(api, plan, lines, &window, receiver, from, |ended, totals| {
         let submitted = tasks_sent.load(Ordering::Relaxed).max(ended);
         progress(&FileProgress { commands: plan.scan.commands, submitted, ended, totals });
     });
@@ -233,23 +245,28 @@ fn accepted<T>(answer: Result<T, FileError>) -> Result<bool, FileError> {
     }
 }
 
-/// Reads results as chunks end, until there are no more to come.
+/// Reads results as chunks end, but for those that it has already, until there are no more to come or `stop` is ready. One page
+/// is always read if there is any, so that whoever goes on again and again comes to the end.
 pub(crate) async fn collect_all<A: Api>(
     api: &A,
     plan: &Plan,
     lines: &Sender<Written>,
     window: &Semaphore,
     mut submitted: watch::Receiver<Option<Submitted>>,
+    (mut have, stop): (ChunkSet, impl Future<Output = ()> + Send),
     progress: impl Fn(u64, Totals) + Send + Sync,
 ) -> Result<Collected, Halt> {
-    let mut have = ChunkSet::new();
+    let mut stop = pin!(stop.fuse());
     let mut chunks_open = plan.window_at_start();
     let mut tasks_ended = 0;
     loop {
         let all_submitted = *submitted.borrow();
         let seal = all_submitted.and_then(|submitted| submitted.seal);
         if seal.is_some_and(|seal| have.len() == u64::from(seal.chunks)) {
-            return Ok(Collected { have, cancelled: false });
+            return Ok(Collected { have, end: End::All });
+        }
+        if tasks_ended > 0 && (&mut stop).now_or_never().is_some() {
+            return Ok(Collected { have, end: End::Stopped });
         }
         let read = ReadResults {
             have: have.clone(),
@@ -261,7 +278,8 @@ pub(crate) async fn collect_all<A: Api>(
         let state = page.job.job.state;
         if page.chunks.is_empty() && state.ended_at_ms().is_some() {
             if all_submitted.is_some() {
-                return Ok(Collected { have, cancelled: state.is_cancelled() });
+                let end = if state.is_cancelled() { End::Cancelled } else { End::All };
+                return Ok(Collected { have, end });
             }
             // Submitting ends soon: it is refused from now on.
             submitted.changed().await.map_err(|_| Halt::Left)?;

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dropped::{Ran, check_world, commands, counts, declare, job_id, many_slow, open, shut_down_idle, sorted};
@@ -18,7 +18,9 @@ use sheaf_api::{Api, wire::JobFilter};
 use sheaf_core::{JobId, JobState, limits};
 use sheaf_local::{
     Grid, Handler,
-    files::{self, FileError, FileOptions, FileReport, FileSource, Resume, Submission, Submitted},
+    files::{
+        self, Collecting, Collection, FileError, FileOptions, FileReport, FileSource, Resume, Submission, Submitted,
+    },
 };
 
 /// A sink whose contents can be looked at.
@@ -343,8 +345,30 @@ async fn submit_in_pieces(grid: &Grid, source: &FileSource, checked: files::Chec
 }
 
 async fn collect(grid: &Grid, source: &FileSource) -> Result<(String, FileReport), FileError> {
-    let (out, report) = files::collect_file(grid, source, &FileOptions::default(), None, Vec::new()).await?;
+    let (options, at_ease) = (FileOptions::default(), (Instant::now(), std::future::pending()));
+    let (out, collection) =
+        files::collect_file(grid, source, &options, Collecting::default(), at_ease, Vec::new()).await?;
+    let Collection::Complete(report) = collection else { panic!("{collection:?}") };
     Ok((String::from_utf8(out).unwrap(), report))
+}
+
+/// Collects in many calls, each of which stops as soon as it may and is late, and gives how many there were.
+async fn collect_in_pieces(grid: &Grid, source: &FileSource) -> (String, FileReport, usize) {
+    let (mut out, mut from) = (Vec::new(), Collecting::default());
+    for calls in 1.. {
+        let hurried = (Instant::now().checked_sub(Duration::from_secs(120)).unwrap(), std::future::ready(()));
+        let collected = files::collect_file(grid, source, &FileOptions::default(), from, hurried, out).await.unwrap();
+        let lines = collected.0.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        match collected {
+            (out, Collection::Complete(report)) => return (String::from_utf8(out).unwrap(), report, calls),
+            (so_far, Collection::Paused(next)) => {
+                assert_eq!(next.lines(), lines);
+                // As it travels between two processes.
+                (out, from) = (so_far, serde_json::from_str(&serde_json::to_string(&next).unwrap()).unwrap());
+            }
+        }
+    }
+    unreachable!()
 }
 
 async fn over(grid: &Grid, job: JobId) {
@@ -392,6 +416,29 @@ async fn submitting_and_collecting_apart_is_the_same() {
     let runs = counts(&ran);
     assert!(runs.len() == 90 && runs.values().all(|count| *count == 3), "{runs:?}");
     check_world(&grid);
+    grid.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collecting_in_pieces_is_the_same() {
+    let ran = Ran::default();
+    let grid = open(None, &ran).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.json");
+    // More chunks than a page of results has.
+    let mut file = commands(80 * 1_024, "note");
+    file.insert_str(1, r#""x":{"type":"unknown"},"y":{"type":"fail"},"#);
+    std::fs::write(&path, &file).unwrap();
+    let source = FileSource::open(&path, job_id()).unwrap();
+    let (default, never) = (FileOptions::default(), std::future::pending());
+    let submitted = files::submit_file(&grid, &source, &default, &Resume::default(), never).await.unwrap();
+    let Submission::Complete(Submitted { job: Some(job), .. }) = submitted else { panic!("{submitted:?}") };
+    over(&grid, job).await;
+    let (whole, report) = collect(&grid, &source).await.unwrap();
+    let (pieces, again, calls) = collect_in_pieces(&grid, &source).await;
+    assert!(calls >= 4, "{calls} calls");
+    assert_eq!((again.commands, again.not_handled, again.totals), (80 * 1_024 + 2, 1, report.totals));
+    assert!(sorted(&pieces) == sorted(&whole), "other lines");
     grid.shutdown().await;
 }
 
@@ -452,6 +499,10 @@ async fn collecting_waits_for_nobody_and_tells_of_a_cancelled_job() {
     assert_eq!((text.lines().count(), report.commands, report.not_handled), (201, 201, 1));
     assert_eq!(report.totals.cancelled + report.totals.succeeded, 200);
     assert!(report.totals.cancelled > 100);
+    // Results, that there are no more, what nobody handles, what was cancelled: each in a call of its own.
+    let (pieces, again, calls) = collect_in_pieces(&grid, &source).await;
+    assert_eq!((sorted(&pieces), calls), (sorted(&text), 4));
+    assert_eq!((again.totals, again.not_handled), (report.totals, report.not_handled));
     check_world(&grid);
     grid.shutdown().await;
 }

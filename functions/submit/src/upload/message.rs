@@ -20,6 +20,17 @@ pub(super) enum Message {
     Continue(Continuation),
     /// A job is over.
     Collect(JobId),
+    /// Its results are to be written on.
+    Write(Writing),
+}
+
+/// Results that are written on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Writing {
+    pub(super) upload: Upload,
+    /// The object that says how far they are; none to begin anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) left: Option<String>,
 }
 
 /// A submission that goes on, and where.
@@ -35,6 +46,13 @@ pub(super) struct Continuation {
 enum Own {
     Continue(Continuation),
     Collect(JobId),
+    Write(Writing),
+}
+
+impl Own {
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("plain structs become JSON")
+    }
 }
 
 impl Message {
@@ -51,22 +69,27 @@ impl Message {
         Ok(match serde_json::from_value(message).map_err(Trouble::Message)? {
             Own::Continue(continuation) => Self::Continue(continuation),
             Own::Collect(job) => Self::Collect(job),
+            Own::Write(writing) => Self::Write(writing),
         })
+    }
+}
+
+impl Writing {
+    /// As it is sent.
+    pub(super) fn into_message(self) -> String {
+        Own::Write(self).text()
     }
 }
 
 impl Continuation {
     /// As it is sent. What the first pass found is left out if it is large: file and job say the rest.
     pub(super) fn into_message(mut self) -> String {
-        let text = |continuation: &Self| {
-            serde_json::to_string(&Own::Continue(continuation.clone())).expect("plain structs become JSON")
-        };
-        let message = text(&self);
+        let message = Own::Continue(self.clone()).text();
         if message.len() <= MESSAGE_BYTES_MAX {
             return message;
         }
         self.resume.checked = None;
-        text(&self)
+        Own::Continue(self).text()
     }
 }
 
@@ -179,6 +202,7 @@ mod tests {
     fn our_own_messages_come_back() {
         let (bucket, key, etag) = ("b".to_owned(), "inbox/x.json".to_owned(), "e".to_owned());
         let upload = Upload { bucket, key, etag, version: None, sequencer: "0A".to_owned() };
+        let written = upload.clone();
         let checked = Checked { commands: 5, functions: vec!["f".to_owned()], bytes: 9 };
         let mut continuation = Continuation { upload, resume: Resume { chunk: 7, checked: Some(checked) } };
         let parsed = Message::parse(&continuation.clone().into_message()).expect("a message");
@@ -191,6 +215,11 @@ mod tests {
         continuation.resume.checked = None;
         assert_eq!(Message::parse(&message).expect("a message"), Message::Continue(continuation));
 
+        for left in [None, Some("u/collect/x".to_owned())] {
+            let writing = Writing { upload: written.clone(), left };
+            let parsed = Message::parse(&writing.clone().into_message()).expect("a message");
+            assert_eq!(parsed, Message::Write(writing));
+        }
         let job = JobId::from_bytes([7; 16]);
         assert_eq!(Message::parse(&json!({"collect": job}).to_string()).expect("a message"), Message::Collect(job));
         for senseless in ["", "{}", "[]", r#"{"collect":"job_7"}"#, r#"{"Records":[{}]}"#] {

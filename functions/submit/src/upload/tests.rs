@@ -326,6 +326,47 @@ async fn a_submission_that_is_paused_makes_the_same_job() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_are_written_in_several_invocations() {
+    let world = world!();
+    // More chunks than a page of results has.
+    let file = commands(40 * 1_024);
+    let event = world.upload("inbox/a.json", file.as_bytes()).await;
+    let job = job_of(&event);
+    world.work(&event).await;
+    world.run(job).await;
+    let collect = json!({"collect": job}).to_string();
+    let next = async || {
+        let sent = world.objects.take_from_uploads(5).await;
+        let sent: Vec<String> = sent.into_iter().filter(|message| message.contains("write")).collect();
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        sent.into_iter().next().expect("one message")
+    };
+    assert_eq!(world.answer_in(&collect, 0).await, [""; 0]);
+    assert_eq!(world.text("outbox/a.txt").await, None);
+    let goes_on = next().await;
+    let expected = local_lines("a.json", file.as_bytes()).await;
+    // The message comes twice.
+    for _ in 0..2 {
+        world.work(&goes_on).await;
+        assert!(world.lines("outbox/a.txt").await == expected, "other lines");
+    }
+
+    // The parts that were left are no more.
+    world.objects.delete("outbox/a.txt").await.expect("deleted");
+    world.work(&goes_on).await;
+    assert_eq!(world.text("outbox/a.txt").await, None);
+    world.work(&next().await).await;
+    assert!(world.lines("outbox/a.txt").await == expected, "other lines");
+
+    // Nobody knows any more where to go on.
+    world.objects.delete("outbox/a.txt").await.expect("deleted");
+    let Ok(Message::Write(writing)) = Message::parse(&goes_on) else { panic!("{goes_on}") };
+    world.objects.delete(&writing.left.expect("a key")).await.expect("deleted");
+    world.work(&goes_on).await;
+    assert!(world.lines("outbox/a.txt").await == expected, "other lines");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_file_has_its_report_and_a_good_one_removes_it() {
     let world = world!();
     let bad = world.upload("inbox/x/a.json", b"{\"a\":{\"type\":\"echo\"},\n\"b\":5}").await;

@@ -25,9 +25,6 @@ pub(super) enum Trouble {
     /// Running the file failed, and may succeed the next time.
     #[error("the file was not run")]
     File(#[from] FileError),
-    /// Writing results takes longer than an invocation.
-    #[error("the results were not written in the time that there is; writing them begins anew")]
-    Time,
     /// Somebody else wrote the results at the same time.
     #[error("{key} was written meanwhile")]
     Raced {

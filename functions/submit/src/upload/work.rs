@@ -1,20 +1,33 @@
 //! The steps of an upload: submitted, collected, or refused.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use sheaf_api::{Api, Code, intake::ErrorReport};
-use sheaf_aws::{Found, Replaces, StoredObject, Written};
+use sheaf_api::{Api, Code, WriteOutcome, intake::ErrorReport};
+use sheaf_aws::{BODIES_PREFIX, Found, ObjectWriter, Replaces, StoredObject, Unfinished, Written};
 use sheaf_core::{JobId, JobState};
-use sheaf_files::{Checked, FileError, FileSource, Resume, Submission, Submitted, collect_file, submit_file};
-use tokio::time::timeout_at;
+use sheaf_files::{
+    Collecting, Collection, FileError, FileSource, Resume, Submission, Submitted, collect_file, submit_file,
+};
 
 use super::{
     Continuation, Times, Trouble, Uploads,
+    message::Writing,
     names::{self, InboxKey, Name},
     source::{Upload, UploadBytes},
 };
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const BINARY: &str = "application/octet-stream";
+
+/// Results to be written.
+#[derive(Default)]
+struct Start {
+    collecting: Collecting,
+    /// What somebody has left of them.
+    left: Option<Unfinished>,
+}
 
 /// An upload in hand.
 struct InHand<'a> {
@@ -61,7 +74,7 @@ impl<A: Api> Uploads<A> {
                 Ok(())
             }
             Ok(Submission::Complete(Submitted { job: None, checked })) => {
-                self.publish(&hand, Some(&checked), times).await
+                self.publish(&hand, Start { collecting: checked.into(), left: None }, times).await
             }
             Err(_) if hand.is_gone() => self.abandon(upload).await,
             Err(error) if error.is_final() => {
@@ -85,12 +98,28 @@ impl<A: Api> Uploads<A> {
             tracing::info!(%job, "it did not come from an upload");
             return Ok(());
         };
-        let Some(key) = self.inbox_key(&upload)? else { return Ok(()) };
+        self.write_from(&upload, Start::default(), times).await
+    }
+
+    /// Goes on with results where an invocation has left them.
+    pub(super) async fn write_on(&self, Writing { upload, left }: &Writing, times: Times) -> Result<(), Trouble> {
+        let state = match left {
+            Some(key) => self.objects.get(key).await?,
+            None => None,
+        };
+        // What is not there any more, or was left by another version of this, is done again.
+        let start = state.and_then(|state| postcard::from_bytes::<(Collecting, Unfinished)>(&state).ok());
+        let start = start.map(|(collecting, unfinished)| Start { collecting, left: Some(unfinished) });
+        self.write_from(upload, start.unwrap_or_default(), times).await
+    }
+
+    async fn write_from(&self, upload: &Upload, start: Start, times: Times) -> Result<(), Trouble> {
+        let Some(key) = self.inbox_key(upload)? else { return Ok(()) };
         let object = match self.objects.find(&upload.key, &upload.object_version()).await? {
             Found::Same(object) => Some(object),
             Found::Replaced | Found::Gone => None,
         };
-        self.publish(&InHand::new(&upload, &key, object), None, times).await
+        self.publish(&InHand::new(upload, &key, object), start, times).await
     }
 
     fn inbox_key(&self, upload: &Upload) -> Result<Option<InboxKey>, Trouble> {
@@ -116,8 +145,8 @@ impl<A: Api> Uploads<A> {
         }
     }
 
-    /// Writes the lines of a file, and makes them the results in one step.
-    async fn publish(&self, hand: &InHand<'_>, checked: Option<&Checked>, times: Times) -> Result<(), Trouble> {
+    /// Writes the lines of a file, and makes them the results in one step; or leaves them, when time is up, to the next message.
+    async fn publish(&self, hand: &InHand<'_>, start: Start, times: Times) -> Result<(), Trouble> {
         let (upload, job) = (hand.upload, hand.upload.job());
         let name = names::claim(&self.objects, hand.key).await?;
         let key = name.results();
@@ -130,21 +159,48 @@ impl<A: Api> Uploads<A> {
             Some(there) if upload.wrote(&there.metadata) => return self.remove_stale(hand, &name).await,
             Some(there) => Replaces::Etag(there.etag),
         };
-        let writer = self.objects.write(&key, TEXT, upload.metadata());
-        let collecting = collect_file(&self.api, &hand.source, &self.options, checked, writer);
-        let (writer, report) = match timeout_at(times.end_at, Box::pin(collecting)).await {
-            Err(_) => return Err(Trouble::Time),
-            Ok(Err(error)) => return self.not_collected(hand, &name, error).await,
-            Ok(Ok(collected)) => collected,
+        let Start { collecting, left } = start;
+        let goes_on = left.is_some();
+        let writer = match left {
+            None => self.objects.write(&key, TEXT, upload.metadata()),
+            Some(unfinished) => self.objects.go_on(&key, TEXT, upload.metadata(), unfinished),
         };
-        if writer.complete(&replaces).await? == Written::Refused {
-            return Err(Trouble::Raced { key });
+        let time = (times.begun.into_std(), times.stop());
+        let collecting = collect_file(&self.api, &hand.source, &self.options, collecting, time, writer);
+        let (writer, report) = match Box::pin(collecting).await {
+            Err(error) => return self.not_collected(hand, &name, error).await,
+            Ok((writer, Collection::Paused(collecting))) => return self.leave(hand, writer, collecting).await,
+            Ok((writer, Collection::Complete(report))) => (writer, report),
+        };
+        match writer.complete(&replaces).await {
+            Ok(Written::Done { .. }) => {}
+            Ok(Written::Refused) if !goes_on => return Err(Trouble::Raced { key }),
+            Err(error) if !goes_on || error.outcome() != WriteOutcome::Final => return Err(error.into()),
+            // Others have gone on with the same parts, or they are no more.
+            Ok(Written::Refused) | Err(_) => {
+                tracing::warn!(%job, key, "what was left of the results cannot be completed; they are written anew");
+                let anew = Writing { upload: upload.clone(), left: None };
+                return Ok(self.objects.send_to_uploads(anew.into_message()).await?);
+            }
         }
         tracing::info!(
             %job, key, commands = report.commands, failed = report.totals.failed, not_handled = report.not_handled,
             seconds = report.seconds, "an upload has its results"
         );
         self.remove_stale(hand, &name).await
+    }
+
+    /// Has the next message go on. What says where is kept as long as the parts are, which is a day, whatever becomes of the
+    /// messages.
+    async fn leave(&self, hand: &InHand<'_>, writer: ObjectWriter, collecting: Collecting) -> Result<(), Trouble> {
+        let (upload, job, lines) = (hand.upload, hand.upload.job(), collecting.lines());
+        let unfinished = writer.leave().await?;
+        let left = format!("{BODIES_PREFIX}collect/{job}/{}/{lines}", unfinished.upload());
+        let state = postcard::to_stdvec(&(collecting, unfinished)).expect("plain structs become bytes");
+        self.objects.put(&left, state.into(), BINARY, HashMap::new()).await?;
+        tracing::info!(%job, lines, "writing its results goes on in the next invocation");
+        let writing = Writing { upload: upload.clone(), left: Some(left) };
+        Ok(self.objects.send_to_uploads(writing.into_message()).await?)
     }
 
     async fn not_collected(&self, hand: &InHand<'_>, name: &Name, error: FileError) -> Result<(), Trouble> {

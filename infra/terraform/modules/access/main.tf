@@ -46,7 +46,7 @@ locals {
         { Effect = "Allow", Action = ["dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"], Resource = [var.table.arn] },
         { Effect = "Allow", Action = ["dynamodb:Query"], Resource = [for index in ["jobs", "alive"] : "${var.table.arn}/index/${index}"] },
         { Effect = "Allow", Action = ["s3:GetObject"], Resource = [for prefix in ["p/", "r/", "l/", "f/"] : "${var.bucket.arn}/${prefix}*"] },
-        { Effect = "Allow", Action = ["s3:PutObject"], Resource = [for prefix in ["p/", "f/"] : "${var.bucket.arn}/${prefix}*"] },
+        { Effect = "Allow", Action = ["s3:PutObject", "s3:AbortMultipartUpload"], Resource = [for prefix in ["p/", "f/"] : "${var.bucket.arn}/${prefix}*"] },
         { Effect = "Allow", Action = ["s3:ListBucket"], Resource = [var.bucket.arn] },
         { Effect = "Allow", Action = ["sqs:SendMessage", "sqs:GetQueueUrl", "sqs:GetQueueAttributes"], Resource = [for queue in var.lanes : queue.arn] },
       ])

@@ -30,7 +30,7 @@ locals {
       table       = concat(local.submit_table, [{ actions = ["PutItem"], partitions = ["F#*", "N#*"] }])
       indexes     = ["jobs", "alive"]
       objects = [
-        { actions = ["GetObject", "PutObject"], prefixes = ["p/", "f/", "u/"] },
+        { actions = ["GetObject", "PutObject", "AbortMultipartUpload"], prefixes = ["p/", "f/", "u/"] },
         { actions = ["GetObject"], prefixes = ["r/", "l/"] },
       ]
       missing    = true
@@ -44,8 +44,10 @@ locals {
         { actions = ["GetObject", "GetObjectVersion"], prefixes = ["inbox/"] },
         # A report of what was wrong goes when a good file comes.
         { actions = ["GetObject", "PutObject", "AbortMultipartUpload", "DeleteObject"], prefixes = ["outbox/"] },
-        { actions = ["GetObject", "PutObject"], prefixes = ["p/"] },
+        { actions = ["GetObject", "PutObject", "AbortMultipartUpload"], prefixes = ["p/"] },
         { actions = ["GetObject"], prefixes = ["r/"] },
+        # How far it is with results that it writes in several invocations.
+        { actions = ["GetObject", "PutObject"], prefixes = ["u/collect/"] },
       ]
       missing = true
       statements = [
@@ -59,7 +61,7 @@ locals {
       indexes     = []
       objects = [
         { actions = ["GetObject"], prefixes = ["p/", "f/"] },
-        { actions = ["PutObject"], prefixes = ["r/", "l/"] },
+        { actions = ["PutObject", "AbortMultipartUpload"], prefixes = ["r/", "l/"] },
       ]
       missing = true
       statements = concat(

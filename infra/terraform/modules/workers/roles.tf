@@ -19,7 +19,7 @@ module "task" {
   bucket = var.bucket
   object_rights = [
     { actions = ["GetObject"], prefixes = ["p/", "f/"] },
-    { actions = ["PutObject"], prefixes = ["r/", "l/"] },
+    { actions = ["PutObject", "AbortMultipartUpload"], prefixes = ["r/", "l/"] },
   ]
   learns_of_missing_objects = true
   kms_key_arn               = var.kms_key_arn
