@@ -63,7 +63,7 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     let checked = infra::run()?;
     let (passed, failed) = (passed + checked.passed, failed + checked.failed);
     skipped.extend(checked.skipped);
-    let deployed = e2e_aws::run(&e2e_aws::Options::short())?;
+    let deployed = e2e_aws::run(&e2e_aws::Options::quick())?;
     let (passed, failed) = (passed + deployed.passed, failed + deployed.failed);
     skipped.extend(deployed.skipped);
     println!();

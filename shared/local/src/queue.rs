@@ -1,16 +1,17 @@
-//! Hints in memory: three priorities, fair between tenants, bounded.
+//! Hints in memory: three priorities, fair between tenants and between the jobs of one, bounded.
 //!
 //! The queue is a cache over the index of open chunks. When it is full it drops hints and says so; whoever reads from it
 //! then fills it again from the index ([`LocalQueue::wants_refill`]), so that a backlog of any size takes no more memory.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    ops::Bound,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use sheaf_core::{ChunkKey, Lane, Priority, TenantId};
+use sheaf_core::{ChunkKey, JobId, Lane, Priority, TenantId};
 use sheaf_protocol::{ChunkQueue, Delivery, Hint, StoreError};
 use tokio::{sync::Notify, time::Instant};
 
@@ -45,8 +46,18 @@ struct State {
 /// The hints of one priority: a tenant has its turn, gives one hint, and goes to the back.
 #[derive(Debug, Default)]
 struct Tenants {
-    hints: HashMap<TenantId, VecDeque<(Instant, Hint)>>,
+    jobs: HashMap<TenantId, Jobs>,
     turns: VecDeque<TenantId>,
+}
+
+/// The hints of one tenant. Every second one given is of the oldest job, so that jobs end in about the order they came; the
+/// others go round, so that a small job need not wait for a large one.
+#[derive(Debug, Default)]
+struct Jobs {
+    hints: BTreeMap<JobId, VecDeque<(Instant, Hint)>>,
+    /// Whose turn was the last that went round.
+    last: Option<JobId>,
+    goes_round: bool,
 }
 
 #[derive(Debug)]
@@ -97,11 +108,11 @@ impl State {
 
     fn make_ready(&mut self, hint: Hint, since: Instant) {
         let tenants = self.ready.entry(hint.priority).or_default();
-        let hints = tenants.hints.entry(hint.tenant.clone()).or_default();
-        if hints.is_empty() {
+        let jobs = tenants.jobs.entry(hint.tenant.clone()).or_default();
+        if jobs.hints.is_empty() {
             tenants.turns.push_back(hint.tenant.clone());
         }
-        hints.push_back((since, hint));
+        jobs.hints.entry(hint.key.job).or_default().push_back((since, hint));
     }
 
     fn pop(&mut self, now: Instant) -> Option<Hint> {
@@ -131,12 +142,35 @@ impl State {
 impl Tenants {
     fn pop(&mut self) -> Option<(Instant, Hint)> {
         let tenant = self.turns.pop_front()?;
-        let hints = self.hints.get_mut(&tenant)?;
-        let hint = hints.pop_front();
-        if hints.is_empty() {
-            self.hints.remove(&tenant);
+        let jobs = self.jobs.get_mut(&tenant)?;
+        let hint = jobs.pop();
+        if jobs.hints.is_empty() {
+            self.jobs.remove(&tenant);
         } else {
             self.turns.push_back(tenant);
+        }
+        hint
+    }
+}
+
+impl Jobs {
+    fn pop(&mut self) -> Option<(Instant, Hint)> {
+        let oldest = *self.hints.first_key_value()?.0;
+        let job = match self.last {
+            Some(last) if self.goes_round => {
+                let next = self.hints.range((Bound::Excluded(last), Bound::Unbounded)).next();
+                next.map_or(oldest, |(job, _)| *job)
+            }
+            _ => oldest,
+        };
+        if self.goes_round || self.last.is_none() {
+            self.last = Some(job);
+        }
+        self.goes_round = !self.goes_round;
+        let hints = self.hints.get_mut(&job)?;
+        let hint = hints.pop_front();
+        if hints.is_empty() {
+            self.hints.remove(&job);
         }
         hint
     }
@@ -204,9 +238,49 @@ impl ChunkQueue for LocalQueue {
     /// The longest that a hint at the head of its line has waited, or that the last one delivered had.
     async fn delay_ms(&self) -> u64 {
         let state = self.state.lock();
-        let heads = state.ready.values().flat_map(|tenants| tenants.hints.values()).filter_map(|hints| hints.front());
+        let jobs = state.ready.values().flat_map(|tenants| tenants.jobs.values());
+        let heads = jobs.flat_map(|jobs| jobs.hints.values()).filter_map(|hints| hints.front());
         let longest =
             heads.map(|(since, _)| since.elapsed()).max().map_or(Duration::ZERO, |head| head.max(state.delay));
         longest.as_millis() as u64
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn hint(job: u8, number: u32) -> Hint {
+        let key = ChunkKey { job: JobId::from_bytes([job; 16]), number };
+        Hint { key, tenant: TenantId::default(), lane: Lane::Lambda, priority: Priority::Normal, pack: None }
+    }
+
+    async fn order(queue: &LocalQueue) -> Vec<(u8, u32)> {
+        let received = queue.receive(&[Lane::Lambda], usize::MAX, 0).await.unwrap();
+        received.iter().map(|delivery| (delivery.hint.key.job.as_bytes()[0], delivery.hint.key.number)).collect()
+    }
+
+    #[tokio::test]
+    async fn the_oldest_job_has_every_second_turn_and_the_others_go_round() {
+        let queue = LocalQueue::default();
+        queue.send((0..6).map(|number| hint(1, number)).collect(), 0).await;
+        queue.send((0..2).flat_map(|number| [hint(3, number), hint(2, number)]).collect(), 0).await;
+        let expected = [(1, 0), (2, 0), (1, 1), (3, 0), (1, 2), (1, 3), (1, 4), (2, 1), (1, 5), (3, 1)];
+        assert_eq!(order(&queue).await, expected);
+        assert_eq!(order(&queue).await, []);
+        // One job alone is in order.
+        queue.send((0..5).map(|number| hint(7, number)).collect(), 0).await;
+        assert_eq!(order(&queue).await, [0, 1, 2, 3, 4].map(|number| (7, number)));
+    }
+
+    #[tokio::test]
+    async fn a_small_job_does_not_wait_for_a_large_one() {
+        let queue = LocalQueue::default();
+        queue.send((0..10_000).map(|number| hint(1, number)).collect(), 0).await;
+        queue.send((2..12).map(|job| hint(job, 0)).collect(), 0).await;
+        let order = order(&queue).await;
+        let last = order.iter().rposition(|(job, _)| *job > 1).unwrap();
+        assert!(order.len() == 10_010 && last < 30, "the last small job was number {last}");
     }
 }
