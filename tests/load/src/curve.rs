@@ -1,5 +1,4 @@
-//! How throughput, memory and disk change with the size of things: each axis on its own, all else at a middle value. And how
-//! the chunk size that the SDK chooses does beside fixed ones, on tasks of very different lengths.
+//! How throughput, memory and disk change with the size of things: each axis on its own, all else at a middle value.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::{
     scenario::{Clients, Load, Scenario},
     target::Options,
     verify::Verdict,
-    work::{Doing, Mix, RunTime},
+    work::Mix,
 };
 
 /// Bytes of all payloads of one point, at most: larger payloads go with fewer tasks.
@@ -48,8 +47,6 @@ pub struct Curve {
     pub verdict: Verdict,
     /// By tasks, payload, jobs and chunk size.
     pub axes: Vec<Axis>,
-    /// The SDK's choice of chunk size and fixed ones, on heavy-tailed tasks.
-    pub sizes: Vec<Size>,
 }
 
 /// What is varied, and what came of it.
@@ -80,19 +77,6 @@ pub struct Point {
     pub written_bytes_per_task: f64,
 }
 
-/// How a job of heavy-tailed tasks went with one way to choose the chunk size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Size {
-    /// `adaptive`, or the tasks of every chunk.
-    pub label: String,
-    /// How long it took, by what no schedule can beat.
-    pub seconds_per_ideal: f64,
-    /// How long the last hundredth of the tasks took.
-    pub last_percent_s: f64,
-    /// How busy the slots were.
-    pub busy_share: f64,
-}
-
 /// Measures all points. `next` is told of each before it begins, and gives the counters that it moves.
 pub async fn curve(
     range: Range,
@@ -111,17 +95,8 @@ pub async fn curve(
         }
         axes.push(Axis { name: name.to_owned(), points });
     }
-    let mut sizes = Vec::new();
-    for scenario in heavy_tailed(range.slots) {
-        let (run, _) = run::run(&scenario, options, &next(&scenario)).await?;
-        let figure = |name: &str| run.figures.get(name).copied().unwrap_or_default();
-        let (seconds_per_ideal, last_percent_s, busy_share) =
-            (figure("seconds_per_ideal"), figure("last_percent_s"), figure("busy_share"));
-        sizes.push(Size { label: scenario.name, seconds_per_ideal, last_percent_s, busy_share });
-        verdict.merge(run.verdict);
-    }
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Curve { schema: SCHEMA, version, machine, verdict, axes, sizes })
+    Ok(Curve { schema: SCHEMA, version, machine, verdict, axes })
 }
 
 fn point(value: f64, scenario: &Scenario, run: &Run) -> Point {
@@ -137,7 +112,7 @@ fn point(value: f64, scenario: &Scenario, run: &Run) -> Point {
     }
 }
 
-fn noop(label: String, slots: Option<u32>, tasks: u64, change: impl FnOnce(&mut Clients)) -> Scenario {
+pub(crate) fn one_client(label: String, slots: Option<u32>, tasks: u64, change: impl FnOnce(&mut Clients)) -> Scenario {
     let mut clients = Clients {
         name: "client".to_owned(),
         count: 1,
@@ -155,7 +130,7 @@ fn axes_of(range: Range) -> Vec<(&'static str, Vec<(f64, Scenario)>)> {
     let tasks = std::iter::successors(Some(1_000), |tasks| Some(tasks * 10)).take_while(|tasks| *tasks <= tasks_max);
     let most = |tasks: u64| tasks.min(tasks_max);
     vec![
-        ("tasks", tasks.map(|tasks| (tasks as f64, noop(tasks.to_string(), slots, tasks, |_| ()))).collect()),
+        ("tasks", tasks.map(|tasks| (tasks as f64, one_client(tasks.to_string(), slots, tasks, |_| ()))).collect()),
         (
             "payload bytes",
             PAYLOADS
@@ -163,7 +138,7 @@ fn axes_of(range: Range) -> Vec<(&'static str, Vec<(f64, Scenario)>)> {
                     let tasks = most(TASKS.min(BYTES_MAX / u64::from(bytes)));
                     (
                         f64::from(bytes),
-                        noop(bytes.to_string(), slots, tasks, |clients| clients.mix.payload_bytes = bytes),
+                        one_client(bytes.to_string(), slots, tasks, |clients| clients.mix.payload_bytes = bytes),
                     )
                 })
                 .into(),
@@ -172,7 +147,7 @@ fn axes_of(range: Range) -> Vec<(&'static str, Vec<(f64, Scenario)>)> {
             "jobs",
             JOBS.map(|jobs| {
                 let tasks = most(TASKS).max(u64::from(jobs));
-                (f64::from(jobs), noop(jobs.to_string(), slots, tasks, |clients| clients.jobs = jobs))
+                (f64::from(jobs), one_client(jobs.to_string(), slots, tasks, |clients| clients.jobs = jobs))
             })
             .into(),
         ),
@@ -184,29 +159,12 @@ fn axes_of(range: Range) -> Vec<(&'static str, Vec<(f64, Scenario)>)> {
                     let tasks = most(TASKS.min(20_000 * u64::from(chunk)));
                     (
                         f64::from(chunk),
-                        noop(chunk.to_string(), slots, tasks, |clients| clients.chunk_tasks = Some(chunk)),
+                        one_client(chunk.to_string(), slots, tasks, |clients| clients.chunk_tasks = Some(chunk)),
                     )
                 })
                 .into(),
         ),
     ]
-}
-
-/// Tasks of 2 ms to 2 s, a few of which make up much of the work; the SDK's choice first, then fixed sizes.
-fn heavy_tailed(slots: Option<u32>) -> impl Iterator<Item = Scenario> {
-    let mix = Mix {
-        doing: Doing::Sleep,
-        run: Some(RunTime::Pareto { min_us: 2_000, alpha: 1.2, max_us: 2_000_000 }),
-        ..Mix::default()
-    };
-    let sizes = std::iter::once(None).chain([1, 8, 64, 512].map(Some));
-    sizes.map(move |chunk: Option<u32>| {
-        let label = chunk.map_or_else(|| "adaptive".to_owned(), |tasks| tasks.to_string());
-        noop(label, slots.or(Some(8)), 3_000, |clients| {
-            clients.mix = mix.clone();
-            clients.chunk_tasks = chunk;
-        })
-    })
 }
 
 #[cfg(test)]
@@ -226,6 +184,5 @@ mod tests {
                 assert!(bytes <= BYTES_MAX && scenario.tasks() <= 1_000_000, "{name} {}", scenario.name);
             }
         }
-        heavy_tailed(None).for_each(|scenario| scenario.check().expect("sound"));
     }
 }

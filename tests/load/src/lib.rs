@@ -21,6 +21,7 @@ pub mod report;
 pub mod resources;
 pub mod run;
 pub mod scenario;
+pub mod sizes;
 pub mod stages;
 pub mod target;
 pub mod trials;

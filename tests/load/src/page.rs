@@ -9,6 +9,7 @@ use crate::{
     error::LoadError,
     histogram::Percentiles,
     report::{Report, Run},
+    sizes::Sizes,
     trials::{Idle, Recovery},
     verify::Verdict,
 };
@@ -98,14 +99,28 @@ pub fn curve(curve: &Curve) -> Result<String, LoadError> {
         let series = vec![Series { name: "MiB".into(), points: by(|point| point.peak_mib) }];
         page.lines("", &Lines { x, y: Axis::from_zero("peak MiB"), series })?;
     }
-    page.text("h2", "Chunk size on heavy-tailed tasks");
+    Ok(page.end())
+}
+
+/// The page of chunk sizes.
+pub fn sizes(sizes: &Sizes) -> String {
+    let about = format!("The SDK's choice and fixed ones: means over {} orders of the tasks.", sizes.orders);
+    let mut page = head("sheaf bench: chunk sizes", &about);
+    page.verdict(&sizes.verdict);
     page.table(
-        &["chunk", "seconds by the ideal", "last 1 %, s", "busy share"],
-        curve.sizes.iter().map(|size| {
-            [size.label.clone(), number(size.seconds_per_ideal), number(size.last_percent_s), number(size.busy_share)]
+        &["tasks", "chunk", "seconds by the ideal", "in the worst order", "last 1 %, s", "busy share"],
+        sizes.rows.iter().map(|size| {
+            let figures = [size.seconds_per_ideal, size.worst_seconds_per_ideal, size.last_percent_s, size.busy_share];
+            let [mean, worst, last, busy] = figures.map(number);
+            [size.workload.clone(), size.label.clone(), mean, worst, last, busy]
         }),
     );
-    Ok(page.end())
+    page.text("h2", "The SDK's choice, behind the best fixed size");
+    page.table(
+        &["tasks", "%"],
+        sizes.behind_best.iter().map(|(workload, share)| [workload.clone(), number(share * 100.0)]),
+    );
+    page.end()
 }
 
 /// The page of a recovery.

@@ -21,6 +21,7 @@ use sheaf_load::{
     report::{self, Report, Run},
     run,
     scenario::{Kind, Place, Scenario},
+    sizes,
     target::Options,
     trials,
 };
@@ -113,6 +114,14 @@ enum Other {
         #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
         tasks_max: u64,
     },
+    /// Measure how the chunk size that the SDK chooses does beside fixed ones, on tasks of different lengths
+    Sizes {
+        #[command(flatten)]
+        how: How,
+        /// In how many orders the tasks come
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        orders: u32,
+    },
     /// Kill a grid that holds many tasks, start it again, and measure how soon it is back
     Recovery {
         #[command(flatten)]
@@ -173,6 +182,7 @@ impl Bench {
             Some(Other::List) => list(settings),
             Some(Other::Compare { before, after }) => compare(&before, &after, settings),
             Some(Other::Curve { how, tasks_max }) => Box::pin(scale(&how, tasks_max, settings)).await,
+            Some(Other::Sizes { how, orders }) => Box::pin(chunk_sizes(&how, orders, settings)).await,
             Some(Other::Recovery { how, tasks }) => Box::pin(recover(&how, tasks, settings)).await,
             Some(Other::Idle { how, lasting }) => idle(&how, lasting, settings).await,
             Some(Other::Function) => {
@@ -275,8 +285,7 @@ fn compare(before: &Path, after: &Path, settings: &Settings) -> Outcome {
 async fn scale(how: &How, tasks_max: u64, settings: &Settings) -> Outcome {
     let (options, bar) = (how.options(settings)?, Bar::new(settings));
     let next = |scenario: &Scenario| {
-        let axis = if scenario.about.is_empty() { "chunk size" } else { &scenario.about };
-        bar.say(&format!("{axis} {}: {}", scenario.name, text::counted(scenario.tasks(), "task")));
+        bar.say(&format!("{} {}: {}", scenario.about, scenario.name, text::counted(scenario.tasks(), "task")));
         Arc::new(Live::default())
     };
     let range = Range { tasks_max, slots: how.slots };
@@ -286,6 +295,20 @@ async fn scale(how: &How, tasks_max: u64, settings: &Settings) -> Outcome {
     how.keep(&curve, || page::curve(&curve))?;
     Printer(settings.output).one(&curve, "curve", || show::curve(&curve))?;
     Ok(exit(curve.verdict.is_right()))
+}
+
+async fn chunk_sizes(how: &How, orders: u32, settings: &Settings) -> Outcome {
+    let (options, bar) = (how.options(settings)?, Bar::new(settings));
+    let next = |scenario: &Scenario| {
+        bar.say(&format!("{} tasks in chunks of {}", scenario.about, scenario.name));
+        Arc::new(Live::default())
+    };
+    let work = async { Ok(sizes::sizes(orders, how.slots, &options, next).await?) };
+    let Some(sizes) = or_interrupted(work).await? else { return Ok(Exit::Interrupted) };
+    bar.finish();
+    how.keep(&sizes, || Ok(page::sizes(&sizes)))?;
+    Printer(settings.output).one(&sizes, "sizes", || show::sizes(&sizes))?;
+    Ok(exit(sizes.verdict.is_right()))
 }
 
 async fn recover(how: &How, tasks: u64, settings: &Settings) -> Outcome {

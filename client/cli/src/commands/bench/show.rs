@@ -3,9 +3,10 @@
 use serde::Serialize;
 use sheaf_load::{
     compare::{Change, Difference},
-    curve::{Curve, Point, Size},
+    curve::{Curve, Point},
     live::Standing,
     report::Report,
+    sizes::{Size, Sizes},
     trials::{Idle, Recovery},
     verify::Verdict,
 };
@@ -107,16 +108,30 @@ impl Row for Point {
 }
 
 impl Row for Size {
-    const COLUMNS: &'static [&'static str] = &["CHUNK", ">SECONDS BY THE IDEAL", ">LAST 1 %, S", ">BUSY SHARE"];
+    const COLUMNS: &'static [&'static str] =
+        &["TASKS", "CHUNK", ">SECONDS BY THE IDEAL", ">IN THE WORST ORDER", ">LAST 1 %, S", ">BUSY SHARE"];
 
     fn id(&self) -> String {
-        self.label.clone()
+        format!("{} {}", self.workload, self.label)
     }
 
     fn cells(&self) -> Vec<String> {
-        let numbers = [self.seconds_per_ideal, self.last_percent_s, self.busy_share].map(number);
-        std::iter::once(self.label.clone()).chain(numbers).collect()
+        let Self { workload, label, seconds_per_ideal, worst_seconds_per_ideal, last_percent_s, busy_share } = self;
+        let numbers = [*seconds_per_ideal, *worst_seconds_per_ideal, *last_percent_s, *busy_share].map(number);
+        [workload.clone(), label.clone()].into_iter().chain(numbers).collect()
     }
+}
+
+/// The SDK's choice of chunk size beside fixed ones.
+pub(super) fn sizes(sizes: &Sizes) -> String {
+    let behind = sizes.behind_best.iter().map(|(workload, share)| format!("{workload} {:+.1} %", share * 100.0));
+    let behind = behind.collect::<Vec<_>>().join(", ");
+    let facts = facts(&[
+        ("results", verdict(&sizes.verdict)),
+        ("orders", sizes.orders.to_string()),
+        ("adaptive behind the best", behind),
+    ]);
+    format!("{facts}\n{}\n", table(&sizes.rows))
 }
 
 /// How it scales.
@@ -125,7 +140,7 @@ pub(super) fn curve(curve: &Curve) -> String {
     for axis in &curve.axes {
         shown += &format!("\nby {}\n{}\n", axis.name, table(&axis.points));
     }
-    shown + &format!("\nheavy-tailed tasks, by chunk size\n{}\n", table(&curve.sizes))
+    shown
 }
 
 /// How a grid came back.
