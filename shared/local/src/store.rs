@@ -19,7 +19,7 @@ use sheaf_protocol::{BlobStore, Put, StateStore, StoreError, SummaryEntry, Write
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    engine::{Engine, EngineError, Row, Scan, Space, behind, disk::DiskEngine, memory::MemoryEngine},
+    engine::{Engine, EngineError, Row, SMALL_BYTES_MAX, Scan, Space, behind, disk::DiskEngine, memory::MemoryEngine},
     keys::{self, Thing},
     summaries::Summaries,
     writer::{self, Request},
@@ -56,6 +56,14 @@ impl Shared {
         }
         let row = self.engine.get(Space::Things, &keys::job(id)).map_err(stopped)?;
         row.map(|row| keys::decode_json(&row, "a job")).transpose()
+    }
+
+    fn put_small(&self, key: &str, bytes: &Bytes) -> Result<Put, StoreError> {
+        if let Some(detail) = self.failed.borrow().clone() {
+            return Err(StoreError::Stopped { detail });
+        }
+        let created = self.engine.put_blob(key, bytes).map_err(stopped)?;
+        Ok(if created { Put::Created } else { Put::Exists })
     }
 
     pub(crate) fn chunk(&self, key: ChunkKey) -> Result<Option<Chunk>, StoreError> {
@@ -455,8 +463,9 @@ impl StateStore for LocalStore {
 
 impl BlobStore for LocalStore {
     async fn put(&self, blobs: Vec<(String, Bytes)>) -> Vec<Result<Put, StoreError>> {
-        if blobs.is_empty() {
-            return Vec::new();
+        // Small ones need not wake the writer: what a single task waits for is threads that wake each other.
+        if blobs.iter().all(|(_, bytes)| bytes.len() < SMALL_BYTES_MAX) {
+            return blobs.iter().map(|(key, bytes)| self.shared.put_small(key, bytes)).collect();
         }
         let count = blobs.len();
         match self.ask(|reply| Request::PutBlobs { blobs, reply }).await {
@@ -494,12 +503,8 @@ mod tests {
             self.0.scan(space, scan)
         }
 
-        fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<(), EngineError> {
+        fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<bool, EngineError> {
             self.0.put_blob(key, bytes)
-        }
-
-        fn has_blob(&self, key: &str) -> Result<bool, EngineError> {
-            self.0.has_blob(key)
         }
 
         fn blob(&self, key: &str) -> Result<Option<Bytes>, EngineError> {

@@ -386,11 +386,8 @@ impl Writer {
         if let Some(error) = &self.stopped {
             return Err(error.clone());
         }
-        if self.shared.engine.has_blob(key).map_err(stopped)? {
-            return Ok(Put::Exists);
-        }
-        self.shared.engine.put_blob(key, bytes).map_err(|error| self.stop(&error))?;
-        Ok(Put::Created)
+        let created = self.shared.engine.put_blob(key, bytes).map_err(|error| self.stop(&error))?;
+        Ok(if created { Put::Created } else { Put::Exists })
     }
 
     fn remove_blobs(&mut self, prefix: &str) -> Result<(), StoreError> {

@@ -21,12 +21,11 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 use parking_lot::RwLock;
 
 use super::{
-    Batch, Engine, EngineError, Row, Scan, Space, behind, journal,
+    Batch, Engine, EngineError, Row, SMALL_BYTES_MAX, Scan, Space, behind, journal,
     volumes::{Pointer, Volumes},
 };
 
-/// Blobs below this lie in fjall itself: one write instead of two.
-const INLINE_BYTES_MAX: usize = 4 * 1024;
+/// A small blob lies in fjall itself: one write instead of two.
 const INLINE: u8 = 0;
 const IN_VOLUME: u8 = 1;
 /// Blobs removed in one go.
@@ -80,6 +79,10 @@ impl DiskEngine {
             return Err(error.clone());
         }
         work().inspect_err(|error| drop(self.failed.set(error.clone())))
+    }
+
+    fn has_blob(&self, taken: &BTreeMap<String, Vec<u8>>, key: &str) -> Result<bool, EngineError> {
+        Ok(taken.contains_key(key) || self.spaces[&Space::Blobs].contains_key(key).map_err(explain)?)
     }
 
     fn blob_row(&self, key: &str) -> Result<Option<Vec<u8>>, EngineError> {
@@ -167,22 +170,30 @@ impl Engine for DiskEngine {
         Ok(rows)
     }
 
-    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<(), EngineError> {
-        let row = if bytes.len() < INLINE_BYTES_MAX {
-            [&[INLINE], &bytes[..]].concat()
-        } else {
-            let pointer = self.write(|| self.volumes.append(bytes).map_err(io))?;
-            [&[IN_VOLUME][..], &pointer.encode()].concat()
-        };
-        self.taken.write().insert(key.to_owned(), row);
-        Ok(())
-    }
-
-    fn has_blob(&self, key: &str) -> Result<bool, EngineError> {
-        if self.taken.read().contains_key(key) {
-            return Ok(true);
+    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<bool, EngineError> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
         }
-        self.spaces[&Space::Blobs].contains_key(key).map_err(explain)
+        let pointer = if bytes.len() < SMALL_BYTES_MAX {
+            None
+        } else if self.has_blob(&self.taken.read(), key)? {
+            return Ok(false);
+        } else {
+            Some(self.write(|| self.volumes.append(bytes).map_err(io))?)
+        };
+        let mut taken = self.taken.write();
+        if self.has_blob(&taken, key)? {
+            drop(taken);
+            // Somebody has put a small one meanwhile.
+            pointer.map_or(Ok(()), |pointer| self.write(|| self.volumes.forget(pointer).map_err(io)))?;
+            return Ok(false);
+        }
+        let row = match pointer {
+            None => [&[INLINE], &bytes[..]].concat(),
+            Some(pointer) => [&[IN_VOLUME][..], &pointer.encode()].concat(),
+        };
+        taken.insert(key.to_owned(), row);
+        Ok(true)
     }
 
     fn blob(&self, key: &str) -> Result<Option<Bytes>, EngineError> {
@@ -266,7 +277,7 @@ mod tests {
             (before, engine.syncs())
         };
         assert_eq!(counted(true, 10), (Some(0), Some(1)), "rows");
-        assert_eq!(counted(true, INLINE_BYTES_MAX), (Some(0), Some(2)), "rows and a volume");
-        assert_eq!(counted(false, INLINE_BYTES_MAX), (Some(0), Some(0)), "not asked to be durable");
+        assert_eq!(counted(true, SMALL_BYTES_MAX), (Some(0), Some(2)), "rows and a volume");
+        assert_eq!(counted(false, SMALL_BYTES_MAX), (Some(0), Some(0)), "not asked to be durable");
     }
 }

@@ -1,7 +1,7 @@
 //! The engine in memory: for tests, and for people who want speed and can lose everything.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     ops::Bound::{Excluded, Included},
 };
 
@@ -41,13 +41,14 @@ impl Engine for MemoryEngine {
         })
     }
 
-    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<(), EngineError> {
-        self.blobs.write().insert(key.to_owned(), bytes.clone());
-        Ok(())
-    }
-
-    fn has_blob(&self, key: &str) -> Result<bool, EngineError> {
-        Ok(self.blobs.read().contains_key(key))
+    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<bool, EngineError> {
+        match self.blobs.write().entry(key.to_owned()) {
+            Entry::Occupied(_) => Ok(false),
+            Entry::Vacant(vacant) => {
+                vacant.insert(bytes.clone());
+                Ok(true)
+            }
+        }
     }
 
     fn blob(&self, key: &str) -> Result<Option<Bytes>, EngineError> {

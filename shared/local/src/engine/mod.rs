@@ -1,7 +1,7 @@
 //! The store under the local ports: rows in a few ordered spaces, and blobs; in memory or on disk.
 //!
 //! An engine knows nothing of jobs and chunks. It has one writer (see [`crate::writer`]), which hands it whole groups of
-//! changes, and any number of readers, who see a group once its commit has returned.
+//! changes, and any number of readers, who see a group once its commit has returned. Small blobs do not wait for the writer.
 
 pub(crate) mod disk;
 mod journal;
@@ -9,6 +9,9 @@ pub(crate) mod memory;
 pub(crate) mod volumes;
 
 use bytes::Bytes;
+
+/// Blobs below this are small.
+pub(crate) const SMALL_BYTES_MAX: usize = 4 * 1024;
 
 /// An ordered map from keys to rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,10 +106,10 @@ pub(crate) trait Engine: Send + Sync {
 
     fn scan(&self, space: Space, scan: Scan<'_>) -> Result<Vec<Row>, EngineError>;
 
-    /// Takes a blob, readable at once, durable with the next durable commit. Only the writer calls it.
-    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<(), EngineError>;
-
-    fn has_blob(&self, key: &str) -> Result<bool, EngineError>;
+    /// Takes a blob unless there is one of its key, and answers whether it did. It is readable at once, and durable with the
+    /// next durable commit that begins after this. Of [small](SMALL_BYTES_MAX) ones anybody may put several at once, without
+    /// waiting for a disk; larger ones are put by the writer only.
+    fn put_blob(&self, key: &str, bytes: &Bytes) -> Result<bool, EngineError>;
 
     fn blob(&self, key: &str) -> Result<Option<Bytes>, EngineError>;
 
