@@ -5,8 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
-    ops::Bound,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -39,6 +38,8 @@ struct State {
     pack_bytes: usize,
     turn: u32,
     overflowed: bool,
+    /// Hints that were given out and have not come back.
+    out: HashMap<ChunkKey, Out>,
     /// How long the hint waited that was delivered last.
     delay: Duration,
 }
@@ -50,14 +51,35 @@ struct Tenants {
     turns: VecDeque<TenantId>,
 }
 
-/// The hints of one tenant. Every second one given is of the oldest job, so that jobs end in about the order they came; the
-/// others go round, so that a small job need not wait for a large one.
+/// The hints of one tenant, a line for each job. Next is the job that workers have spent the least time on, so that a small
+/// job does not wait for a large one however long its chunks are; the time of the oldest counts as if it were as many jobs as
+/// all others together, so that jobs end in about the order they came.
 #[derive(Debug, Default)]
 struct Jobs {
-    hints: BTreeMap<JobId, VecDeque<(Instant, Hint)>>,
-    /// Whose turn was the last that went round.
-    last: Option<JobId>,
-    goes_round: bool,
+    lines: BTreeMap<JobId, Line>,
+    /// All lines by what was spent.
+    order: BTreeSet<(Duration, JobId)>,
+    /// What had been spent on the job that was next last: where a new line begins.
+    spent: Duration,
+}
+
+/// The hints of one job.
+#[derive(Debug, Default)]
+struct Line {
+    hints: VecDeque<(Instant, Hint)>,
+    spent: Duration,
+    /// How long its last chunk took.
+    chunk: Duration,
+}
+
+/// A hint that somebody works off.
+#[derive(Debug)]
+struct Out {
+    since: Instant,
+    /// What its job was charged for it when it was given out.
+    charged: Duration,
+    /// What of its time counts.
+    share: u32,
 }
 
 #[derive(Debug)]
@@ -109,10 +131,10 @@ impl State {
     fn make_ready(&mut self, hint: Hint, since: Instant) {
         let tenants = self.ready.entry(hint.priority).or_default();
         let jobs = tenants.jobs.entry(hint.tenant.clone()).or_default();
-        if jobs.hints.is_empty() {
+        if jobs.lines.is_empty() {
             tenants.turns.push_back(hint.tenant.clone());
         }
-        jobs.hints.entry(hint.key.job).or_default().push_back((since, hint));
+        jobs.push(hint, since);
     }
 
     fn pop(&mut self, now: Instant) -> Option<Hint> {
@@ -128,23 +150,37 @@ impl State {
             mine
         });
         let first = first.unwrap_or_default();
-        let (since, hint) = (0..SHARES.len()).find_map(|i| {
+        let (since, hint, charged, share) = (0..SHARES.len()).find_map(|i| {
             let (priority, _) = SHARES[(first + i) % SHARES.len()];
             self.ready.get_mut(&priority)?.pop()
         })?;
+        if self.out.len() >= HINTS_MAX {
+            // Of workers that are gone, or that hold more than anybody can: what is forgotten is not charged.
+            self.out.clear();
+        }
+        self.out.insert(hint.key, Out { since: now, charged, share });
         self.delay = now.saturating_duration_since(since);
         self.hints -= 1;
         self.pack_bytes -= hint.pack.as_ref().map_or(0, |pack| pack.len());
         Some(hint)
     }
+
+    /// A hint was worked off: its job is charged for the time that took.
+    fn back(&mut self, hint: &Hint, now: Instant) {
+        let Some(out) = self.out.remove(&hint.key) else { return };
+        let jobs = self.ready.get_mut(&hint.priority).and_then(|tenants| tenants.jobs.get_mut(&hint.tenant));
+        if let Some(jobs) = jobs {
+            jobs.charge(hint.key.job, now.saturating_duration_since(out.since), &out);
+        }
+    }
 }
 
 impl Tenants {
-    fn pop(&mut self) -> Option<(Instant, Hint)> {
+    fn pop(&mut self) -> Option<(Instant, Hint, Duration, u32)> {
         let tenant = self.turns.pop_front()?;
         let jobs = self.jobs.get_mut(&tenant)?;
         let hint = jobs.pop();
-        if jobs.hints.is_empty() {
+        if jobs.lines.is_empty() {
             self.jobs.remove(&tenant);
         } else {
             self.turns.push_back(tenant);
@@ -154,25 +190,41 @@ impl Tenants {
 }
 
 impl Jobs {
-    fn pop(&mut self) -> Option<(Instant, Hint)> {
-        let oldest = *self.hints.first_key_value()?.0;
-        let job = match self.last {
-            Some(last) if self.goes_round => {
-                let next = self.hints.range((Bound::Excluded(last), Bound::Unbounded)).next();
-                next.map_or(oldest, |(job, _)| *job)
-            }
-            _ => oldest,
-        };
-        if self.goes_round || self.last.is_none() {
-            self.last = Some(job);
+    fn push(&mut self, hint: Hint, since: Instant) {
+        let job = hint.key.job;
+        let line = self.lines.entry(job).or_insert_with(|| {
+            self.order.insert((self.spent, job));
+            Line { spent: self.spent, ..Line::default() }
+        });
+        line.hints.push_back((since, hint));
+    }
+
+    /// The next hint, with since when it waits, what its job was charged for it, and what of its time counts.
+    fn pop(&mut self) -> Option<(Instant, Hint, Duration, u32)> {
+        let (spent, job) = self.order.pop_first()?;
+        self.spent = spent;
+        let is_oldest = self.lines.first_key_value().is_some_and(|(oldest, _)| *oldest == job);
+        let share = if is_oldest { self.lines.len().saturating_sub(1).max(1) as u32 } else { 1 };
+        let line = self.lines.get_mut(&job)?;
+        let (since, hint) = line.hints.pop_front()?;
+        // As much as the last one took, until it is known.
+        let charged = line.chunk / share;
+        line.spent += charged;
+        if line.hints.is_empty() {
+            self.lines.remove(&job);
+        } else {
+            self.order.insert((line.spent, job));
         }
-        self.goes_round = !self.goes_round;
-        let hints = self.hints.get_mut(&job)?;
-        let hint = hints.pop_front();
-        if hints.is_empty() {
-            self.hints.remove(&job);
-        }
-        hint
+        Some((since, hint, charged, share))
+    }
+
+    fn charge(&mut self, job: JobId, took: Duration, out: &Out) {
+        // A job without hints is charged for nothing: it begins anew where the others are.
+        let Some(line) = self.lines.get_mut(&job) else { return };
+        self.order.remove(&(line.spent, job));
+        line.chunk = took;
+        line.spent = (line.spent + took / out.share).saturating_sub(out.charged);
+        self.order.insert((line.spent, job));
     }
 }
 
@@ -229,9 +281,12 @@ impl ChunkQueue for LocalQueue {
     }
 
     /// A received hint has left the queue already.
-    async fn delete(&self, _delivery: Delivery) {}
+    async fn delete(&self, delivery: Delivery) {
+        self.state.lock().back(&delivery.hint, Instant::now());
+    }
 
     async fn postpone(&self, delivery: Delivery, delay_ms: u64) {
+        self.state.lock().back(&delivery.hint, Instant::now());
         self.send(vec![delivery.hint], delay_ms).await;
     }
 
@@ -239,7 +294,7 @@ impl ChunkQueue for LocalQueue {
     async fn delay_ms(&self) -> u64 {
         let state = self.state.lock();
         let jobs = state.ready.values().flat_map(|tenants| tenants.jobs.values());
-        let heads = jobs.flat_map(|jobs| jobs.hints.values()).filter_map(|hints| hints.front());
+        let heads = jobs.flat_map(|jobs| jobs.lines.values()).filter_map(|line| line.hints.front());
         let longest =
             heads.map(|(since, _)| since.elapsed()).max().map_or(Duration::ZERO, |head| head.max(state.delay));
         longest.as_millis() as u64
@@ -256,31 +311,66 @@ mod tests {
         Hint { key, tenant: TenantId::default(), lane: Lane::Lambda, priority: Priority::Normal, pack: None }
     }
 
-    async fn order(queue: &LocalQueue) -> Vec<(u8, u32)> {
-        let received = queue.receive(&[Lane::Lambda], usize::MAX, 0).await.unwrap();
-        received.iter().map(|delivery| (delivery.hint.key.job.as_bytes()[0], delivery.hint.key.number)).collect()
+    async fn next(queue: &LocalQueue, max: usize) -> Vec<Delivery> {
+        queue.receive(&[Lane::Lambda], max, 0).await.unwrap()
+    }
+
+    fn order(deliveries: &[Delivery]) -> Vec<(u8, u32)> {
+        deliveries.iter().map(|delivery| (delivery.hint.key.job.as_bytes()[0], delivery.hint.key.number)).collect()
     }
 
     #[tokio::test]
-    async fn the_oldest_job_has_every_second_turn_and_the_others_go_round() {
+    async fn one_job_alone_is_in_order() {
         let queue = LocalQueue::default();
-        queue.send((0..6).map(|number| hint(1, number)).collect(), 0).await;
-        queue.send((0..2).flat_map(|number| [hint(3, number), hint(2, number)]).collect(), 0).await;
-        let expected = [(1, 0), (2, 0), (1, 1), (3, 0), (1, 2), (1, 3), (1, 4), (2, 1), (1, 5), (3, 1)];
-        assert_eq!(order(&queue).await, expected);
-        assert_eq!(order(&queue).await, []);
-        // One job alone is in order.
         queue.send((0..5).map(|number| hint(7, number)).collect(), 0).await;
-        assert_eq!(order(&queue).await, [0, 1, 2, 3, 4].map(|number| (7, number)));
+        assert_eq!(order(&next(&queue, 10).await), [0, 1, 2, 3, 4].map(|number| (7, number)));
+        assert_eq!(order(&next(&queue, 10).await), []);
     }
 
-    #[tokio::test]
+    /// Works hints off one after the other, those of job 1 in so many seconds and all others in one; gives their order.
+    async fn worked_off(queue: &LocalQueue, count: usize, seconds: u64) -> Vec<u8> {
+        let mut jobs = Vec::new();
+        while jobs.len() < count {
+            let delivery = next(queue, 1).await.remove(0);
+            let job = delivery.hint.key.job.as_bytes()[0];
+            tokio::time::advance(Duration::from_secs(if job == 1 { seconds } else { 1 })).await;
+            jobs.push(job);
+            queue.delete(delivery).await;
+        }
+        jobs
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_small_job_does_not_wait_for_a_large_one() {
         let queue = LocalQueue::default();
-        queue.send((0..10_000).map(|number| hint(1, number)).collect(), 0).await;
-        queue.send((2..12).map(|job| hint(job, 0)).collect(), 0).await;
-        let order = order(&queue).await;
-        let last = order.iter().rposition(|(job, _)| *job > 1).unwrap();
-        assert!(order.len() == 10_010 && last < 30, "the last small job was number {last}");
+        queue.send((0..1_000).map(|number| hint(1, number)).collect(), 0).await;
+        worked_off(&queue, 10, 60).await;
+        for round in 0..20 {
+            queue.send((2..12).map(|job| hint(job, round)).collect(), 0).await;
+            let order = worked_off(&queue, 11, 60).await;
+            let waited = order.iter().rposition(|job| *job > 1).unwrap();
+            assert!(waited <= 10, "round {round}: {order:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_what_jobs_share_and_the_oldest_has_half_of_it() {
+        let queue = LocalQueue::default();
+        queue.send((1..=4).flat_map(|job| (0..400).map(move |number| hint(job, number))).collect(), 0).await;
+        // Chunks of job 1 take ten times as long.
+        let order = worked_off(&queue, 330, 10).await;
+        let count = |job| order.iter().filter(|other| **other == job).count();
+        let (oldest_s, others_s) = (10 * count(1), count(2) + count(3) + count(4));
+        assert!(oldest_s.abs_diff(others_s) <= 40, "{oldest_s} s and {others_s} s");
+        assert!(count(2).abs_diff(count(4)) <= 20, "{} and {}", count(2), count(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_that_are_alike_end_in_their_order() {
+        let queue = LocalQueue::default();
+        queue.send((1..=3).rev().flat_map(|job| (0..100).map(move |number| hint(job, number))).collect(), 0).await;
+        let order = worked_off(&queue, 300, 1).await;
+        let last = |job| order.iter().rposition(|other| *other == job).unwrap();
+        assert!(last(1) < last(2) && last(2) < last(3), "{} {} {}", last(1), last(2), last(3));
     }
 }
