@@ -1,6 +1,7 @@
 //! The loop that receives hints and works them off.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sheaf_core::{Lane, limits};
+use sheaf_core::{JobId, Lane, limits};
 use sheaf_protocol::{ChunkQueue, Clock, Delivery, Drain, Ports, Rng, Runner, Worker, work::Worked};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,6 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// The first pause after a queue that did not answer, doubled each time, up to the longest.
 const UNANSWERED_MS: u64 = 250;
 const UNANSWERED_MS_MAX: u64 = 30_000;
+/// Jobs whose pace is remembered while none of their chunks is held.
+const JOBS_MAX: usize = 1_024;
 
 /// How many chunks a worker takes, and from where.
 #[derive(Debug, Clone)]
@@ -28,7 +31,8 @@ pub struct CrewOptions {
     pub held_max: usize,
     /// Chunks held at once while they are short, so that reading, running and committing overlap.
     pub held_short_max: usize,
-    /// Chunks are short while they take less than this on average.
+    /// Chunks are short while they take less than this on average, all together and those of each job that one is held of: a
+    /// long job's chunks are not taken ahead because another's are short.
     pub short: Duration,
     /// The longest that one receive waits.
     pub wait_ms: u64,
@@ -47,6 +51,46 @@ pub struct Counts {
     pub orphans: u64,
 }
 
+/// How long chunks take, as moving means.
+#[derive(Debug)]
+struct Pace {
+    chunk: Duration,
+    jobs: HashMap<JobId, JobPace>,
+}
+
+#[derive(Debug, Default)]
+struct JobPace {
+    /// Hints that are being worked off.
+    held: usize,
+    /// `None` until one of its chunks has ended.
+    chunk: Option<Duration>,
+}
+
+impl Pace {
+    fn begin(&mut self, job: JobId) {
+        if self.jobs.len() >= JOBS_MAX {
+            self.jobs.retain(|_, pace| pace.held > 0);
+        }
+        self.jobs.entry(job).or_default().held += 1;
+    }
+
+    /// Takes in how long a chunk took, if it was finished.
+    fn end(&mut self, job: JobId, took: Option<Duration>) {
+        let Some(pace) = self.jobs.get_mut(&job) else { return };
+        pace.held = pace.held.saturating_sub(1);
+        if let Some(took) = took {
+            let moved = |mean: Duration| mean - mean / 8 + took / 8;
+            self.chunk = moved(self.chunk);
+            pace.chunk = Some(pace.chunk.map_or(took, moved));
+        }
+    }
+
+    fn is_shorter_than(&self, short: Duration) -> bool {
+        let is_long = |pace: &JobPace| pace.held > 0 && pace.chunk.is_some_and(|chunk| chunk >= short);
+        self.chunk < short && !self.jobs.values().any(is_long)
+    }
+}
+
 /// A worker that takes what its queue has for it, as many chunks at once as suits their length.
 #[derive(Debug)]
 pub struct Crew<P, R> {
@@ -59,8 +103,7 @@ pub struct Crew<P, R> {
     chunk_done: Notify,
     /// Hints being worked off now.
     held: AtomicUsize,
-    /// How long a chunk takes on average, in µs.
-    chunk_us: AtomicU64,
+    pace: Mutex<Pace>,
     /// When a chunk of its own ended last, in ms since its start.
     worked_at_ms: AtomicU64,
     started: Instant,
@@ -71,23 +114,10 @@ impl<P: Ports, R: Runner> Crew<P, R> {
     /// A crew that takes nothing yet. `drain` is the worker's.
     pub fn new(ports: P, worker: Worker<P, R>, drain: Arc<Drain>, options: CrewOptions) -> Self {
         // Chunks are not short until they were seen to be.
-        let chunk_us = AtomicU64::new(options.short.as_micros() as u64);
+        let pace = Mutex::new(Pace { chunk: options.short, jobs: HashMap::new() });
         let (receiving, chunks, chunk_done, held, worked_at_ms, counts) = Default::default();
         let started = Instant::now();
-        Self {
-            ports,
-            worker,
-            drain,
-            options,
-            receiving,
-            chunks,
-            chunk_done,
-            held,
-            chunk_us,
-            worked_at_ms,
-            started,
-            counts,
-        }
+        Self { ports, worker, drain, options, receiving, chunks, chunk_done, held, pace, worked_at_ms, started, counts }
     }
 
     /// The worker.
@@ -148,29 +178,26 @@ impl<P: Ports, R: Runner> Crew<P, R> {
 
     fn held_max(&self) -> usize {
         let options = &self.options;
-        let short = u128::from(self.chunk_us.load(Ordering::Relaxed)) < options.short.as_micros();
-        if short { options.held_short_max } else { options.held_max }
+        if self.pace.lock().is_shorter_than(options.short) { options.held_short_max } else { options.held_max }
     }
 
     fn take(self: &Arc<Self>, delivery: Delivery) {
         self.held.fetch_add(1, Ordering::Relaxed);
+        self.pace.lock().begin(delivery.hint.key.job);
         let crew = self.clone();
         self.chunks.spawn(async move {
             let started = Instant::now();
             let chunk = delivery.hint.key;
             let worked = crew.worker.work(delivery).await;
-            crew.note(worked, started.elapsed());
+            crew.pace.lock().end(chunk.job, matches!(worked, Worked::Finished { .. }).then(|| started.elapsed()));
+            crew.note(worked);
             tracing::debug!(%chunk, ?worked, "worked off a hint");
             crew.held.fetch_sub(1, Ordering::Relaxed);
             crew.chunk_done.notify_one();
         });
     }
 
-    fn note(&self, worked: Worked, took: Duration) {
-        if matches!(worked, Worked::Finished { .. }) {
-            let before = self.chunk_us.load(Ordering::Relaxed);
-            self.chunk_us.store(before - before / 8 + took.as_micros() as u64 / 8, Ordering::Relaxed);
-        }
+    fn note(&self, worked: Worked) {
         let mut counts = self.counts.lock();
         match worked {
             Worked::Finished { .. } => counts.finished += 1,
@@ -195,5 +222,47 @@ impl<P: Ports, R: Runner> Crew<P, R> {
     pub async fn ended(&self) {
         self.chunks.close();
         self.chunks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn chunks_are_short_once_they_were_seen_to_be_and_none_of_a_long_job_is_held() {
+        let [small, large] = [1, 2].map(|job| JobId::from_bytes([job; 16]));
+        let mut pace = Pace { chunk: SHORT, jobs: HashMap::new() };
+        pace.begin(small);
+        assert!(!pace.is_shorter_than(SHORT));
+        pace.end(small, Some(Duration::from_millis(1)));
+        assert!(pace.is_shorter_than(SHORT));
+        pace.begin(large);
+        assert!(pace.is_shorter_than(SHORT), "nothing is known of the other yet");
+        pace.end(large, Some(Duration::from_millis(60)));
+        for _ in 0..100 {
+            pace.begin(small);
+            pace.end(small, Some(Duration::from_millis(1)));
+        }
+        assert!(pace.is_shorter_than(SHORT), "the other has none at the time");
+        pace.begin(large);
+        assert!(!pace.is_shorter_than(SHORT));
+        // What was not finished says nothing.
+        pace.end(large, None);
+        assert!(pace.is_shorter_than(SHORT));
+    }
+
+    #[test]
+    fn jobs_that_have_gone_are_forgotten() {
+        let mut pace = Pace { chunk: SHORT, jobs: HashMap::new() };
+        pace.begin(JobId::from_bytes([0xff; 16]));
+        for job in 0..3 * JOBS_MAX as u128 {
+            let job = JobId::from_bytes(job.to_be_bytes());
+            pace.begin(job);
+            pace.end(job, Some(SHORT));
+        }
+        assert!(pace.jobs.len() <= JOBS_MAX + 1 && pace.jobs[&JobId::from_bytes([0xff; 16])].held == 1);
     }
 }
