@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// Tasks: list, info
     #[command(subcommand)]
     Task(commands::task::Task),
-    /// Workers: list, info
+    /// Workers: start, list, info
     #[command(subcommand)]
     Worker(commands::worker::Worker),
     /// Functions: list, add, info
@@ -92,6 +92,7 @@ impl Command {
         match self {
             Self::Run(run) => run.flags(),
             Self::Up(up) => up.flags(),
+            Self::Worker(worker) => worker.flags(),
             _ => Flags::default(),
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     TimedOut = 5,
     /// Ctrl-C.
     Interrupted = 130,
+    /// A worker was told twice to stop, the second time by SIGTERM.
+    Terminated = 143,
 }
 
 impl Exit {
@@ -47,7 +49,7 @@ impl Exit {
                 Exit::TimedOut => 3,
                 Exit::Usage => 4,
                 Exit::Failed => 5,
-                Exit::Interrupted => 6,
+                Exit::Interrupted | Exit::Terminated => 6,
             }
         }
         if weight(other) > weight(self) { other } else { self }

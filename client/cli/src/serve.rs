@@ -34,13 +34,26 @@ impl Served {
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let url = format!("http://{}", listener.local_addr().map_err(cannot)?);
-        let router = sheaf_http::router(Arc::new(grid.clone()), Access::Token(token));
+        let (workers, again) = sheaf_remote::router(grid.ports().clone(), {
+            let grid = grid.clone();
+            move || {
+                let grid = grid.clone();
+                async move { grid.refill_queue().await }
+            }
+        });
+        let router = sheaf_http::router_with(Arc::new(grid.clone()), Access::Token(token), workers);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             // A sender that is gone means the same.
             let _ = stopped.await;
         };
-        let task = tokio::spawn(sheaf_http::serve(listener, router, shutdown));
+        let serving = sheaf_http::serve(listener, router, shutdown);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                served = serving => served,
+                never = again => match never {},
+            }
+        });
         let address = Address { url, token_file, pid: std::process::id() };
         address.write(directory).map_err(|error| Problem::file("written", &directory.join("grid.json"), error))?;
         Ok(Self { address, directory: directory.to_owned(), stop, task })

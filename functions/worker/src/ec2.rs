@@ -9,9 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
+use sheaf_worker::{LOOK_MS, Notice};
 use tokio::sync::mpsc;
-
-use crate::notice::{LOOK_MS, Notice};
 
 const TOKEN: &str = "latest/api/token";
 const ACTION: &str = "latest/meta-data/spot/instance-action";

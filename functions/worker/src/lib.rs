@@ -25,10 +25,8 @@
 //! | SIGTERM, SIGINT | ECS on scale-in, deployment, Spot on Fargate or a draining instance; a person | may go on for 80 of 110 s |
 //! | nothing to do | `SHEAF_IDLE_S` | nothing is |
 //!
-//! With any of them it takes no more chunks, and gives back at once what has not begun. What does not end in its time is stopped
-//! and given back; what has ended by then is committed first. Chunks given back wait for nobody: they are in the queue again
-//! at once, with what was committed of them. That costs no task an attempt or a strike; `explain` says whether the machine
-//! was wanted back or the worker only stopped. A notice that follows another can only make it faster.
+//! What a notice means for what runs is the same for every worker process: see [`sheaf_worker`]. Chunks given back wait for
+//! nobody: they are in the queue again at once, with what was committed of them.
 //!
 //! On Fargate, and in containers that cannot reach the metadata service, a reclaimed machine looks like any other SIGTERM, and
 //! is called a drain.
@@ -46,16 +44,10 @@
 //! credentials come from. They share its network: an instance's metadata service must be kept from containers (a hop limit of
 //! 1, or `ECS_AWSVPC_BLOCK_IMDS`) if its role may do what functions may not.
 
-mod container;
 mod ec2;
 mod machine;
-mod notice;
 mod settings;
-mod signals;
 
-pub use container::{Ended, Options, run};
 pub use ec2::watch as watch_ec2;
 pub use machine::{hide_from_children, name as machine_name};
-pub use notice::{Notice, Signal, Stop};
 pub use settings::Settings;
-pub use signals::watch as watch_signals;

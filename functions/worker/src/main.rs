@@ -5,8 +5,9 @@ use std::{process::exit, sync::Arc, time::Duration};
 use sheaf_api::cost::Step;
 use sheaf_aws::{AwsPorts, LambdaInvoker, Meter, SystemClock, load_config};
 use sheaf_protocol::{Clock, Ports};
-use sheaf_telemetry::Format;
-use sheaf_worker_container::{Ended, Settings, hide_from_children, machine_name, run, watch_ec2, watch_signals};
+use sheaf_telemetry::{Format, Metrics, names};
+use sheaf_worker::{Counts, Ended, run, watch_signals};
+use sheaf_worker_container::{Settings, hide_from_children, machine_name, watch_ec2};
 use tokio::sync::mpsc;
 
 /// Notices that wait to be heeded.
@@ -27,7 +28,7 @@ fn main() {
             exit(NOT_STARTED);
         }
     };
-    sheaf_telemetry::init(Format::Json, &[("grid", &settings.options.grid), ("function", "worker")]);
+    sheaf_telemetry::init(Format::Json, &[("grid", &settings.grid), ("function", "worker")]);
     hide_from_children();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,7 +61,10 @@ async fn work(settings: Settings) -> i32 {
     let ports = AwsPorts::over(&meter.attach_logged(&config, Step::Worker), &settings.aws);
     let invoker = Arc::new(LambdaInvoker::over(&meter.attach_logged(&config, Step::Run)));
     let logging = tokio::spawn(log(meter.clone()));
-    let ended = Box::pin(run(ports.clone(), options, noticed, Some(invoker), ports.queue().keep_hidden())).await;
+    let lanes: Vec<&str> = options.lanes.iter().map(|lane| lane.as_str()).collect();
+    let (grid, lanes) = (settings.grid, lanes.join("+"));
+    let tell = |counts| tell(&grid, &lanes, counts);
+    let ended = Box::pin(run(ports.clone(), options, noticed, Some(invoker), ports.queue().keep_hidden(), tell)).await;
     signals.abort();
     logging.abort();
     meter.log();
@@ -74,6 +78,21 @@ async fn work(settings: Settings) -> i32 {
             NOT_STARTED
         }
     }
+}
+
+/// Tells what became of hints, in metrics.
+fn tell(grid: &str, lanes: &str, counts: Counts) {
+    let Counts { finished, released, fenced, orphans } = counts;
+    if counts == Counts::default() {
+        return;
+    }
+    Metrics::new(grid, SystemClock.now_ms())
+        .of(names::LANE, lanes)
+        .with_count(names::CHUNKS_CLAIMED, finished + released + fenced)
+        .with_count(names::CHUNKS_RELEASED, released)
+        .with_count(names::CHUNKS_FENCED, fenced)
+        .with_count(names::ORPHAN_HINTS, orphans)
+        .print();
 }
 
 /// Logs every minute what was asked of AWS, if anybody wants to know.

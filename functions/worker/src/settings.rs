@@ -3,9 +3,10 @@
 use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use sheaf_aws::SettingsError;
-use sheaf_core::Lane;
-
-use crate::container::Options;
+use sheaf_core::{Lane, WorkerId};
+use sheaf_protocol::WorkerOptions;
+use sheaf_worker::Options;
+use uuid::Uuid;
 
 /// Where a container has its volume.
 const SCRATCH: &str = "/scratch";
@@ -20,6 +21,8 @@ const SLOTS_MAX: usize = 1_024;
 pub struct Settings {
     /// Where its state, bytes and hints are.
     pub aws: sheaf_aws::Settings,
+    /// The grid's name, in logs and metrics.
+    pub grid: String,
     /// How it works.
     pub options: Options,
     /// URL of the EC2 metadata service; `None` to ask none.
@@ -56,7 +59,7 @@ impl Settings {
         })?;
         let idle = seconds("SHEAF_IDLE_S", 0)?;
         let options = Options {
-            grid: set("SHEAF_GRID").unwrap_or_else(|| aws.table.clone()),
+            worker: WorkerOptions::new(WorkerId::from_uuid(Uuid::now_v7())),
             host: String::new(),
             lanes,
             slots,
@@ -66,6 +69,7 @@ impl Settings {
         };
         let metadata = variable("SHEAF_METADATA").unwrap_or_else(|| METADATA.to_owned());
         Ok(Self {
+            grid: set("SHEAF_GRID").unwrap_or_else(|| aws.table.clone()),
             aws,
             options,
             metadata: Some(metadata).filter(|url| !url.is_empty()),
@@ -97,10 +101,10 @@ mod tests {
     #[test]
     fn what_is_not_set_has_a_default() {
         let settings = of(&[("SHEAF_LANES", ""), ("SHEAF_IDLE_S", "0")]).expect("enough");
-        let Options { grid, lanes, slots, stop, idle, .. } = settings.options;
+        let Options { lanes, slots, stop, idle, .. } = settings.options;
         assert_eq!((lanes, stop, idle), (vec![Lane::Spot], Duration::from_secs(110), None));
         assert!(slots > 0);
-        assert_eq!((grid.as_str(), settings.metadata.as_deref(), settings.ecs), ("t", Some(METADATA), None));
+        assert_eq!((settings.grid.as_str(), settings.metadata.as_deref(), settings.ecs), ("t", Some(METADATA), None));
         assert_eq!(of(&[("SHEAF_METADATA", "")]).expect("enough").metadata, None);
     }
 
@@ -114,8 +118,8 @@ mod tests {
             ("SHEAF_STOP_S", "20"),
             ("SHEAF_IDLE_S", "600"),
         ]);
-        let options = settings.expect("all of it").options;
-        assert_eq!((options.grid.as_str(), options.slots), ("night", 3));
+        let Settings { grid, options, .. } = settings.expect("all of it");
+        assert_eq!((grid.as_str(), options.slots), ("night", 3));
         assert_eq!(options.lanes, [Lane::Spot, Lane::OnDemand]);
         assert_eq!(options.scratch, PathBuf::from("/disk"));
         assert_eq!((options.stop.as_secs(), options.idle), (20, Some(Duration::from_secs(600))));

@@ -12,10 +12,11 @@ use sheaf_api::{
     Api,
     wire::{GridView, TaskView},
 };
-use sheaf_core::{Chunk, ChunkState, Lane, Mark, ReleaseReason, TaskId, TenantId};
+use sheaf_core::{Chunk, ChunkState, Lane, Mark, ReleaseReason, TaskId, TenantId, WorkerId};
 use sheaf_local::{LocalPorts, LocalStore, SystemClock};
-use sheaf_protocol::{Clock, Ports, Service, StateStore};
-use sheaf_worker_container::{Ended, Notice, Options, Signal, run, watch_ec2};
+use sheaf_protocol::{Clock, Ports, Service, StateStore, WorkerOptions};
+use sheaf_worker::{Ended, Notice, Options, Signal, run};
+use sheaf_worker_container::watch_ec2;
 use support::{Machine, chunks, submit, wait_for};
 use tokio::{
     sync::mpsc,
@@ -49,7 +50,7 @@ impl Grid {
 
     fn work(&self, slots: usize, idle: Option<Duration>) -> (mpsc::Sender<Notice>, JoinHandle<Ended>) {
         let options = Options {
-            grid: "test".to_owned(),
+            worker: WorkerOptions::new(WorkerId::from_uuid(uuid::Uuid::now_v7())),
             host: "here".to_owned(),
             lanes: vec![Lane::Spot],
             slots,
@@ -60,7 +61,9 @@ impl Grid {
         let (notices, noticed) = mpsc::channel(4);
         let ports = self.ports().clone();
         let working =
-            tokio::spawn(async move { run(ports, options, noticed, None, pending()).await.expect("it starts") });
+            tokio::spawn(
+                async move { run(ports, options, noticed, None, pending(), |_| ()).await.expect("it starts") },
+            );
         (notices, working)
     }
 

@@ -319,6 +319,9 @@ pub struct WorkerView {
     pub id: WorkerId,
     /// Where it is: a host name.
     pub host: String,
+    /// Its process there, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// Which chunks it takes.
     pub lanes: Vec<Lane>,
     /// How many tasks it runs at once.

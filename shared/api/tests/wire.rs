@@ -174,6 +174,7 @@ fn tasks_and_what_they_run_on() {
     let worker = WorkerView {
         id: parsed("wrk_a"),
         host: "host-1".into(),
+        pid: Some(4711),
         lanes: vec![Lane::Lambda, Lane::Spot],
         slots: 8,
         holding: vec![ChunkKey { job: JOB, number: 1 }],

@@ -231,10 +231,24 @@ impl Default for TenantId {
     }
 }
 
+/// What the ids of remote workers begin with.
+const REMOTE: &str = "wrk_remote-";
+
 impl WorkerId {
     /// The worker with this UUID.
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(format!("wrk_{}", uuid.simple()).into())
+    }
+
+    /// The worker with this UUID, in another process than the local grid it works for. Such a worker outlives its grid: that
+    /// the grid was opened by a new process says nothing of it.
+    pub fn remote_from_uuid(uuid: Uuid) -> Self {
+        Self(format!("{REMOTE}{}", uuid.simple()).into())
+    }
+
+    /// Whether it is in another process than the local grid it works for.
+    pub fn is_remote(&self) -> bool {
+        self.0.starts_with(REMOTE)
     }
 }
 

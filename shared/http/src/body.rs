@@ -26,15 +26,36 @@ const PAUSE_MS_MAX: u64 = 30_000;
 /// Bodies above this are decoded outside of the runtime's threads: checking and decompressing one takes milliseconds.
 const INLINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// The room for bulk bodies.
-#[derive(Clone)]
-pub(crate) struct Bodies {
+/// The room for bulk bodies of a router.
+#[derive(Debug, Clone)]
+pub struct Bodies {
     room: Arc<Semaphore>,
 }
 
+impl Default for Bodies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Bodies {
-    pub(crate) fn new() -> Self {
+    /// Room for [`BODY_BYTES_IN_FLIGHT_MAX`].
+    pub fn new() -> Self {
         Self { room: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT_MAX)) }
+    }
+
+    /// A whole body of at most so many bytes, once there is room for it, and its share of the room, to be kept until the
+    /// body is dealt with.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] beyond the limit, [`Code::Throttled`] when there is no room for some seconds, and others when the
+    /// body does not arrive.
+    pub async fn read(&self, body: Body, bytes_max: usize) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
+        // A body of unannounced length is given the room of the largest.
+        let bytes = body.size_hint().exact().map_or(bytes_max, |bytes| bytes as usize);
+        check(bytes, bytes_max)?;
+        let share = self.share(bytes).await?;
+        Ok((read(body, bytes_max).await?, share))
     }
 
     async fn share(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -60,12 +81,8 @@ impl<A: Api> FromRequest<Grid<A>> for Bulk {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, grid: &Grid<A>) -> Result<Self, Refusal> {
-        let body = request.into_body();
-        // A body of unannounced length is given the room of the largest.
-        let bytes = body.size_hint().exact().map_or(limits::REQUEST_BYTES_MAX, |bytes| bytes as usize);
-        check(bytes, limits::REQUEST_BYTES_MAX)?;
-        let share = grid.bodies.share(bytes).await?;
-        Ok(Self { bytes: read(body, limits::REQUEST_BYTES_MAX).await?, share })
+        let (bytes, share) = grid.bodies.read(request.into_body(), limits::REQUEST_BYTES_MAX).await?;
+        Ok(Self { bytes, share })
     }
 }
 

@@ -29,10 +29,10 @@ use axum::{
 use sheaf_api::{Api, ApiError};
 
 pub use access::Access;
-pub use body::{BODY_BYTES_IN_FLIGHT_MAX, JSON_BYTES_MAX};
+pub use body::{BODY_BYTES_IN_FLIGHT_MAX, Bodies, JSON_BYTES_MAX};
 pub use buffered::{Buffered, HAVE_HEADER};
 pub use routes::{Call, ROUTES, Route, Verb};
-pub use serve::{CONNECTIONS_MAX, SHUTDOWN_MS_MAX, serve};
+pub use serve::{CONNECTIONS_MAX, SHUTDOWN_MS_MAX, Stopping, serve};
 pub use token::{Token, TokenError};
 
 /// What the handlers share.
@@ -55,14 +55,21 @@ impl<A> Clone for Grid<A> {
 ///
 /// Each request is one tracing span with method, route, status and duration; never a token, payload or query.
 pub fn router<A: Api>(api: Arc<A>, access: Access) -> Router {
+    router_with(api, access, Router::new())
+}
+
+/// [`router`] with routes of another family beside it, for the same callers: what is wrong with a caller is told before they
+/// see a request. They bound what they read and answer themselves.
+pub fn router_with<A: Api>(api: Arc<A>, access: Access, beside: Router) -> Router {
     let grid = Grid { api, bodies: body::Bodies::new() };
     ROUTES
         .iter()
         .fold(Router::new(), |router, route| router.route(route.path, calls::handler::<A>(route)))
+        .with_state(grid)
+        .merge(beside)
         .fallback(calls::unknown_route)
         .method_not_allowed_fallback(calls::wrong_method)
         .layer(middleware::from_fn_with_state(Arc::new(access), guard::guard))
-        .with_state(grid)
 }
 
 /// An error as every route answers it: JSON under the status of its code. For those who answer a request before it reaches the

@@ -35,8 +35,8 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Whether the server has been told to stop, and by when the request must be answered. Requests of a router that is not run
 /// by [`serve`] are never told.
-#[derive(Clone, Default)]
-pub(crate) struct Stopping {
+#[derive(Debug, Clone, Default)]
+pub struct Stopping {
     told: Option<watch::Receiver<bool>>,
     answer_by: Option<Instant>,
 }
@@ -70,7 +70,7 @@ impl Stopping {
     }
 
     /// What a waiting call gives; or, once the server stops, what `now` gives: the same call without the wait.
-    pub(crate) async fn cut_short<T, N: Future<Output = T>>(
+    pub async fn cut_short<T, N: Future<Output = T>>(
         mut self,
         waiting: impl Future<Output = T>,
         now: impl FnOnce() -> N,

@@ -10,17 +10,18 @@ use sheaf_api::{
         RetryJob, SubmitChunk, SubmitReply, TaskView, WorkerView,
     },
 };
-use sheaf_core::{JobId, Lane, ReleaseReason, Seal, TaskId, TenantId, WorkerId, limits};
+use sheaf_core::{ChunkKey, JobId, Lane, ReleaseReason, Seal, TaskId, TenantId, WorkerId, limits};
 use sheaf_host::{Handlers, Host, HostOptions};
 use sheaf_protocol::{
     ChunkQueue, Clock, Drain, Hint, Ports, Service, StateStore, Worker, WorkerOptions, cancel, summarise, sweep,
 };
-use sheaf_worker::{Crew, CrewOptions, HostRunner, StoredPackages};
+use sheaf_worker::{Crew, CrewOptions, HostRunner, StoredPackages, SystemClock};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     directory::{Directory, OpenError},
-    ports::{LocalPorts, SystemClock},
+    give_back,
+    ports::LocalPorts,
     queue::LocalQueue,
     store::LocalStore,
 };
@@ -41,6 +42,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 const RETENTION: Duration = Duration::from_secs(3_600);
 /// Chunks that one sweep looks at.
 const SWEEP_CHUNKS_MAX: usize = 100_000;
+
+/// Its own workers serve all lanes.
+const LANES: [Lane; 3] = [Lane::Lambda, Lane::Spot, Lane::OnDemand];
 
 /// How a grid is opened.
 #[derive(Debug, Clone)]
@@ -123,7 +127,7 @@ impl Grid {
         let runner = Arc::new(HostRunner { host: host.clone(), handlers: handlers.clone() });
         let worker = Worker::new(ports.clone(), runner, worker_options, drain.clone());
         let crew_options = CrewOptions {
-            lanes: vec![Lane::Lambda],
+            lanes: LANES.to_vec(),
             held_max: options.slots + 1,
             held_short_max: SHORT_CHUNKS_MAX.max(2 * options.slots),
             short: SHORT,
@@ -174,6 +178,22 @@ impl Grid {
     /// The ports it runs on, for tests and tools.
     pub fn ports(&self) -> &LocalPorts {
         self.inner.service.ports()
+    }
+
+    /// Makes the queue hold what it has dropped or never had, if it has room. To be called before remote workers receive
+    /// from [its ports](Self::ports): its own do so by themselves, and there may be none.
+    pub async fn refill_queue(&self) {
+        self.inner.refill_if_asked().await;
+    }
+
+    /// Gives back, in the name of a remote worker whose process is certainly gone, what it held: to whoever started that
+    /// process and has seen it end. Its chunks are in the queue again at once, with all it had committed, and nobody is
+    /// charged for the reason given. Answers which they were. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// The store does not answer. What is then still held goes to others when its lease has run out.
+    pub async fn give_back(&self, worker: &WorkerId, reason: ReleaseReason) -> Answer<Vec<ChunkKey>> {
+        Ok(give_back::held_by(self.ports(), worker, reason).await?)
     }
 
     /// Waits until the store has stopped because a write failed; answers why. Waits for ever otherwise.
@@ -309,7 +329,8 @@ impl Inner {
                 .put_worker(WorkerView {
                     id: self.crew.worker().id().clone(),
                     host: host.clone(),
-                    lanes: vec![Lane::Lambda, Lane::Spot, Lane::OnDemand],
+                    pid: Some(std::process::id()),
+                    lanes: LANES.to_vec(),
                     slots: self.options.slots as u32,
                     holding: self.crew.worker().holding(),
                     draining: self.drain.until_ms().is_some(),

@@ -6,6 +6,7 @@
 
 mod directory;
 mod engine;
+mod give_back;
 mod grid;
 pub mod inbox;
 mod keys;
@@ -20,7 +21,8 @@ pub use sheaf_files as files;
 
 pub use directory::{Address, OpenError};
 pub use grid::{Grid, GridOptions};
-pub use ports::{LocalPorts, SystemClock, ThreadRng};
+pub use ports::LocalPorts;
 pub use queue::LocalQueue;
 pub use sheaf_host::{Handler, HandlerBatch, Handlers, TaskContext};
+pub use sheaf_worker::{SystemClock, ThreadRng};
 pub use store::LocalStore;

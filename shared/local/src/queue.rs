@@ -1,4 +1,5 @@
-//! Hints in memory: three priorities, fair between tenants and between the jobs of one, bounded.
+//! Hints in memory: by lane, in three priorities, fair between tenants and between the jobs of one, bounded; for any number of
+//! receivers.
 //!
 //! The queue is a cache over the index of open chunks. When it is full it drops hints and says so; whoever reads from it
 //! then fills it again from the index ([`LocalQueue::wants_refill`]), so that a backlog of any size takes no more memory.
@@ -23,7 +24,7 @@ const PACK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Of 100 receives, so many look at each priority first.
 const SHARES: [(Priority, u32); 3] = [(Priority::High, 90), (Priority::Normal, 9), (Priority::Low, 1)];
 
-/// The queue of an embedded grid, whose workers serve every lane.
+/// The queue of an embedded grid: of its own workers, who serve every lane, and of remote ones.
 #[derive(Debug, Default)]
 pub struct LocalQueue {
     state: Mutex<State>,
@@ -32,7 +33,7 @@ pub struct LocalQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: HashMap<Priority, Tenants>,
+    ready: HashMap<(Lane, Priority), Tenants>,
     later: BinaryHeap<Reverse<Later>>,
     hints: usize,
     pack_bytes: usize,
@@ -129,7 +130,7 @@ impl State {
     }
 
     fn make_ready(&mut self, hint: Hint, since: Instant) {
-        let tenants = self.ready.entry(hint.priority).or_default();
+        let tenants = self.ready.entry((hint.lane, hint.priority)).or_default();
         let jobs = tenants.jobs.entry(hint.tenant.clone()).or_default();
         if jobs.lines.is_empty() {
             tenants.turns.push_back(hint.tenant.clone());
@@ -137,7 +138,8 @@ impl State {
         jobs.push(hint, since);
     }
 
-    fn pop(&mut self, now: Instant) -> Option<Hint> {
+    /// The next hint of one of these lanes. Lanes take turns in being looked at first.
+    fn pop(&mut self, lanes: &[Lane], now: Instant) -> Option<Hint> {
         while self.later.peek().is_some_and(|Reverse(later)| later.at <= now) {
             let Reverse(later) = self.later.pop()?;
             self.make_ready(later.hint, later.at);
@@ -152,7 +154,8 @@ impl State {
         let first = first.unwrap_or_default();
         let (since, hint, charged, share) = (0..SHARES.len()).find_map(|i| {
             let (priority, _) = SHARES[(first + i) % SHARES.len()];
-            self.ready.get_mut(&priority)?.pop()
+            let mut lanes = lanes.iter().cycle().skip(self.turn as usize % lanes.len().max(1)).take(lanes.len());
+            lanes.find_map(|lane| self.ready.get_mut(&(*lane, priority))?.pop())
         })?;
         if self.out.len() >= HINTS_MAX {
             // Of workers that are gone, or that hold more than anybody can: what is forgotten is not charged.
@@ -168,7 +171,8 @@ impl State {
     /// A hint was worked off: its job is charged for the time that took.
     fn back(&mut self, hint: &Hint, now: Instant) {
         let Some(out) = self.out.remove(&hint.key) else { return };
-        let jobs = self.ready.get_mut(&hint.priority).and_then(|tenants| tenants.jobs.get_mut(&hint.tenant));
+        let jobs =
+            self.ready.get_mut(&(hint.lane, hint.priority)).and_then(|tenants| tenants.jobs.get_mut(&hint.tenant));
         if let Some(jobs) = jobs {
             jobs.charge(hint.key.job, now.saturating_duration_since(out.since), &out);
         }
@@ -260,23 +264,26 @@ impl ChunkQueue for LocalQueue {
             let mut state = self.state.lock();
             hints.into_iter().for_each(|hint| state.push(hint, at));
         }
-        self.arrived.notify_one();
+        // Whoever is woken may serve other lanes, so all are.
+        self.arrived.notify_waiters();
     }
 
-    async fn receive(&self, _lanes: &[Lane], max: usize, wait_ms: u64) -> Result<Vec<Delivery>, StoreError> {
+    async fn receive(&self, lanes: &[Lane], max: usize, wait_ms: u64) -> Result<Vec<Delivery>, StoreError> {
         let until = Instant::now() + Duration::from_millis(wait_ms);
         loop {
+            // Before the look: what arrives behind it wakes this receiver all the same.
+            let arrived = self.arrived.notified();
             let next_at = {
                 let mut state = self.state.lock();
                 let now = Instant::now();
-                let hints: Vec<Hint> = std::iter::from_fn(|| state.pop(now)).take(max).collect();
+                let hints: Vec<Hint> = std::iter::from_fn(|| state.pop(lanes, now)).take(max).collect();
                 if !hints.is_empty() || now >= until {
                     let delivery = |hint| Delivery { hint, receipt: String::new() };
                     return Ok(hints.into_iter().map(delivery).collect());
                 }
                 state.later.peek().map_or(until, |Reverse(later)| later.at.min(until))
             };
-            let _ = tokio::time::timeout_at(next_at, self.arrived.notified()).await;
+            let _ = tokio::time::timeout_at(next_at, arrived).await;
         }
     }
 
@@ -304,6 +311,8 @@ impl ChunkQueue for LocalQueue {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn hint(job: u8, number: u32) -> Hint {
@@ -372,5 +381,43 @@ mod tests {
         let order = worked_off(&queue, 300, 1).await;
         let last = |job| order.iter().rposition(|other| *other == job).unwrap();
         assert!(last(1) < last(2) && last(2) < last(3), "{} {} {}", last(1), last(2), last(3));
+    }
+
+    fn in_lane(number: u32, lane: Lane) -> Hint {
+        Hint { lane, ..hint(7, number) }
+    }
+
+    async fn numbers(queue: &LocalQueue, lanes: &[Lane], wait_ms: u64) -> Vec<u32> {
+        let received = queue.receive(lanes, 10, wait_ms).await.expect("a queue in memory answers");
+        received.iter().map(|delivery| delivery.hint.key.number).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_gets_what_is_for_its_lanes() {
+        let queue = LocalQueue::default();
+        let lanes = [Lane::Spot, Lane::OnDemand, Lane::Lambda, Lane::Spot];
+        queue.send((0..).zip(lanes).map(|(number, lane)| in_lane(number, lane)).collect(), 0).await;
+        assert_eq!(numbers(&queue, &[Lane::Spot], 0).await, [0, 3]);
+        assert_eq!(numbers(&queue, &[Lane::Spot], 0).await, [0; 0]);
+        assert_eq!(numbers(&queue, &[Lane::OnDemand, Lane::Lambda], 0).await.len(), 2);
+    }
+
+    /// The one who is woken first serves another lane: the wake-up must reach the other, too.
+    #[tokio::test(start_paused = true)]
+    async fn every_receiver_that_waits_is_woken() {
+        let queue = Arc::new(LocalQueue::default());
+        let wait = |lane: Lane| {
+            let queue = queue.clone();
+            tokio::spawn(async move { (numbers(&queue, &[lane], 60_000).await, Instant::now()) })
+        };
+        let started = Instant::now();
+        let (spot, on_demand) = (wait(Lane::Spot), wait(Lane::OnDemand));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        queue.send(vec![in_lane(0, Lane::OnDemand)], 0).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        queue.send(vec![in_lane(1, Lane::Spot)], 0).await;
+        let (spot, on_demand) = (spot.await.expect("it ends"), on_demand.await.expect("it ends"));
+        assert_eq!((on_demand.0, (on_demand.1 - started).as_secs()), (vec![0], 1));
+        assert_eq!((spot.0, (spot.1 - started).as_secs()), (vec![1], 2));
     }
 }

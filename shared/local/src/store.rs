@@ -455,9 +455,10 @@ impl StateStore for LocalStore {
         Ok(listed)
     }
 
-    /// Only workers of this process claim from this store, and this process holds its lock.
+    /// This process holds the store's lock, so whatever other process had it is gone, with its own workers. Remote workers
+    /// are not: they outlive the process that serves them.
     fn owner_is_gone(&self, owner: &Owner) -> bool {
-        !self.live.read().contains(&owner.worker)
+        !owner.worker.is_remote() && !self.live.read().contains(&owner.worker)
     }
 }
 

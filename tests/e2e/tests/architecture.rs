@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 30] = [
+const ARROWS: [(&str, &[&str]); 31] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
@@ -14,6 +14,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
     ("sheaf-aws", &["sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-files", &["sheaf-api", "sheaf-core"]),
     ("sheaf-worker", &["sheaf-protocol", "sheaf-host", "sheaf-api", "sheaf-core"]),
+    ("sheaf-remote", &["sheaf-worker", "sheaf-http", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-telemetry", &["sheaf-core"]),
     ("sheaf-scheduler", &["sheaf-core"]),
     ("sheaf-lambda", &["sheaf-http", "sheaf-aws", "sheaf-telemetry", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
@@ -34,8 +35,11 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "sheaf-sdk",
             "sheaf-charts",
             "sheaf-local",
+            "sheaf-remote",
+            "sheaf-worker",
             "sheaf-http",
             "sheaf-scheduler",
+            "sheaf-protocol",
             "sheaf-api",
             "sheaf-core",
         ],

@@ -25,3 +25,4 @@ pub(crate) mod up;
 pub(crate) mod wait;
 pub(crate) mod watch;
 pub(crate) mod worker;
+mod worker_start;

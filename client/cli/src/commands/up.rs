@@ -26,7 +26,7 @@ use crate::{
 /// Keep the local grid running: its workers, its API on loopback, and a watched folder
 ///
 /// Every file of commands that is dropped into the inbox becomes a job, and its results appear in the outbox. Other sheaf
-/// commands find this grid by themselves. SIGINT or SIGTERM stop it gracefully, a second one at once; what was accepted goes
+/// commands find this grid by themselves, and `sheaf worker start` adds workers to it. SIGINT or SIGTERM stop it gracefully, a second one at once; what was accepted goes
 /// on when it is started again.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
@@ -36,8 +36,9 @@ pub(crate) struct Up {
     /// Where to serve the API: an address of this machine only, port 0 for any [env: SHEAF_LISTEN]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// How many tasks run at once; as many as there are processors by default [env: SHEAF_SLOTS]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many tasks run at once in this process; as many as there are processors by default, 0 to leave all to workers of
+    /// `sheaf worker start` [env: SHEAF_SLOTS]
+    #[arg(long)]
     slots: Option<u32>,
     /// The folder to watch; `inbox` in the data directory by default
     #[arg(long, value_name = "DIR")]

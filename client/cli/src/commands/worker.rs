@@ -4,17 +4,19 @@ use clap::Subcommand;
 use sheaf_api::{Api, Code, wire::WorkerView};
 
 use crate::{
+    commands::worker_start::Start,
     connect::{Need, Session},
     exit::Exit,
     output::{Printer, Row, facts},
     problem::{Outcome, Problem},
-    settings::Settings,
+    settings::{Flags, Settings},
     text,
 };
 
 /// Workers
 #[derive(Debug, Subcommand)]
 pub(crate) enum Worker {
+    Start(Box<Start>),
     /// List the workers heard of lately
     List,
     /// Show one worker
@@ -26,7 +28,7 @@ pub(crate) enum Worker {
 
 impl Row for WorkerView {
     const COLUMNS: &'static [&'static str] =
-        &["WORKER", "HOST", "STATE", ">SLOTS", ">CHUNKS HELD", ">TASKS ENDED", "HEARD OF"];
+        &["WORKER", "HOST", ">PID", "STATE", "LANES", ">SLOTS", ">CHUNKS HELD", ">TASKS ENDED", "HEARD OF"];
 
     fn id(&self) -> String {
         self.id.to_string()
@@ -36,7 +38,9 @@ impl Row for WorkerView {
         vec![
             self.id.to_string(),
             self.host.clone(),
+            self.pid.map(|pid| pid.to_string()).unwrap_or_default(),
             state(self).to_owned(),
+            lanes(self),
             self.slots.to_string(),
             self.holding.len().to_string(),
             text::count(self.tasks_ended),
@@ -57,28 +61,49 @@ const fn state(worker: &WorkerView) -> &'static str {
     }
 }
 
+fn lanes(worker: &WorkerView) -> String {
+    let lanes: Vec<_> = worker.lanes.iter().map(ToString::to_string).collect();
+    lanes.join(", ")
+}
+
 impl Worker {
-    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
-        let session = Session::open(settings, Need::Look).await?;
-        let rows = session.api().workers().await?.rows;
-        let printer = Printer(settings.output);
+    pub(crate) fn flags(&self) -> Flags {
         match self {
-            // A process that only looks is no worker.
-            Self::List => {
-                let rows: Vec<_> = rows.into_iter().filter(|worker| worker.slots > 0).collect();
-                printer.list(&rows)?;
-                if rows.is_empty() && printer.0.is_table() {
-                    eprintln!("no worker runs; `sheaf up` starts one");
-                }
-            }
-            Self::Info { worker } => {
-                let view = named(&rows, &worker)?;
-                printer.one(view, &view.id(), || describe(view))?;
+            Self::Start(start) => Flags { slots: start.slots, ..Flags::default() },
+            Self::List | Self::Info { .. } => Flags::default(),
+        }
+    }
+
+    pub(crate) async fn run(self, settings: &Settings) -> Outcome {
+        match self {
+            Self::Start(start) => start.run(settings).await,
+            Self::List => list(settings, None).await,
+            Self::Info { worker } => list(settings, Some(&worker)).await,
+        }
+    }
+}
+
+/// Lists the workers, or shows the one that is asked for.
+async fn list(settings: &Settings, asked: Option<&str>) -> Outcome {
+    let session = Session::open(settings, Need::Look).await?;
+    let rows = session.api().workers().await?.rows;
+    let printer = Printer(settings.output);
+    match asked {
+        // A process that only looks is no worker.
+        None => {
+            let rows: Vec<_> = rows.into_iter().filter(|worker| worker.slots > 0).collect();
+            printer.list(&rows)?;
+            if rows.is_empty() && printer.0.is_table() {
+                eprintln!("no worker runs; `sheaf up` and `sheaf worker start` start one");
             }
         }
-        session.close().await;
-        Ok(Exit::Succeeded)
+        Some(worker) => {
+            let view = named(&rows, worker)?;
+            printer.one(view, &view.id(), || describe(view))?;
+        }
     }
+    session.close().await;
+    Ok(Exit::Succeeded)
 }
 
 /// The worker whose id begins so.
@@ -96,13 +121,13 @@ fn named<'a>(rows: &'a [WorkerView], id: &str) -> Outcome<&'a WorkerView> {
 }
 
 fn describe(worker: &WorkerView) -> String {
-    let lanes: Vec<_> = worker.lanes.iter().map(ToString::to_string).collect();
     let mut text = facts(&[
         ("worker", worker.id.to_string()),
         ("host", worker.host.clone()),
+        ("process", worker.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("state", state(worker).to_owned()),
         ("slots", worker.slots.to_string()),
-        ("lanes", lanes.join(", ")),
+        ("lanes", lanes(worker)),
         ("running since", text::time(worker.started_at_ms)),
         ("heard of", text::ago(worker.seen_at_ms)),
         ("tasks ended", text::count(worker.tasks_ended)),

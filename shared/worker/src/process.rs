@@ -1,20 +1,20 @@
-//! The worker of a container, from its start to its end.
+//! A worker that is a process of its own, from its start to its end.
 
 use std::{convert::Infallible, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use sheaf_api::wire::WorkerView;
-use sheaf_core::{Lane, WorkerId};
+use sheaf_core::Lane;
 use sheaf_host::{Handlers, Host, HostError, HostOptions, Invoker};
 use sheaf_protocol::{Clock, Drain, Ports, StateStore, Worker, WorkerOptions};
-use sheaf_telemetry::{Metrics, names};
-use sheaf_worker::{Counts, Crew, CrewOptions, Gate, HostRunner, StoredPackages};
 use tokio::{
     sync::{Notify, mpsc},
     time::{MissedTickBehavior, interval, timeout},
 };
-use uuid::Uuid;
 
-use crate::notice::{Notice, Signal, Stop};
+use crate::{
+    Counts, Crew, CrewOptions, Gate, HostRunner, StoredPackages,
+    notice::{Notice, Signal, Stop},
+};
 
 /// The longest that one receive waits. Source: SQS.
 const RECEIVE_MS: u64 = 20_000;
@@ -22,20 +22,18 @@ const RECEIVE_MS: u64 = 20_000;
 const SHORT_CHUNKS_AHEAD: usize = 4;
 /// Chunks are short if they take less: then one that is taken ahead is not kept from others for long.
 const SHORT: Duration = Duration::from_secs(2);
-/// How often it says that it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often it asks itself whether it has been idle for too long.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
-/// How often it tells its metrics, if there is something to tell. Source: CloudWatch keeps a value a minute.
-const METRICS: Duration = Duration::from_secs(60);
+/// How often it tells what became of hints. Source: CloudWatch keeps a value a minute.
+const TELLING: Duration = Duration::from_secs(60);
 /// How long saying good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(3);
 
-/// How a container's worker works.
+/// How a worker that is a process works.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The grid's name, in metrics.
-    pub grid: String,
+    /// Its id, and how it leases. It says that it is alive as often as it renews.
+    pub worker: WorkerOptions,
     /// Where it is, for people.
     pub host: String,
     /// Which chunks it takes.
@@ -72,19 +70,20 @@ impl Ended {
     }
 }
 
-type ContainerCrew<P> = Crew<P, Gate<HostRunner>>;
+type ProcessCrew<P> = Crew<P, Gate<HostRunner>>;
 
 /// Claims chunks and runs them until a notice says to stop; then gives back what it cannot finish. `invoker` is who
 /// invokes functions by their ARN, if somebody can. `beside` is polled for as long as it works: what the ports need while
-/// chunks are held.
+/// chunks are held. `tell` hears every minute, and at the end, what became of hints.
 pub async fn run<P: Ports>(
     ports: P,
     options: Options,
     mut notices: mpsc::Receiver<Notice>,
     invoker: Option<Arc<dyn Invoker>>,
     beside: impl Future<Output = Infallible>,
+    tell: impl Fn(Counts),
 ) -> Result<Ended, HostError> {
-    let id = WorkerId::from_uuid(Uuid::now_v7());
+    let id = options.worker.id.clone();
     let slots = options.slots.max(1);
     let handlers = Handlers::new();
     let host = Host::open(
@@ -98,7 +97,7 @@ pub async fn run<P: Ports>(
     )?;
     let drain = Arc::new(Drain::default());
     let gate = Arc::new(Gate::new(HostRunner { host: host.clone(), handlers }));
-    let worker = Worker::new(ports.clone(), gate.clone(), WorkerOptions::new(id.clone()), drain.clone());
+    let worker = Worker::new(ports.clone(), gate.clone(), options.worker.clone(), drain.clone());
     let crew_options = CrewOptions {
         lanes: options.lanes.clone(),
         held_max: slots,
@@ -117,7 +116,7 @@ pub async fn run<P: Ports>(
         });
         let mut alive = pin!(say_alive(&ports, &crew, &options, &stopping));
         let mut beside = pin!(beside);
-        let mut metrics = interval(METRICS);
+        let mut telling = interval(TELLING);
         let mut looks = interval(IDLE_LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop: Option<Stop> = None;
@@ -131,8 +130,8 @@ pub async fn run<P: Ports>(
                     Some(idle) if crew.idle() >= idle => Notice::Idle,
                     _ => continue,
                 },
-                _ = metrics.tick() => {
-                    tell(&options, ports.clock().now_ms(), crew.take_counts());
+                _ = telling.tick() => {
+                    tell(crew.take_counts());
                     continue;
                 }
                 () = until(&ports, over_ms) => break Ended::Late,
@@ -158,7 +157,7 @@ pub async fn run<P: Ports>(
             stopping.notify_one();
         }
     };
-    tell(&options, ports.clock().now_ms(), crew.take_counts());
+    tell(crew.take_counts());
     if ended == Ended::Late {
         tracing::error!(chunks = ?crew.worker().holding(), "could not give back all chunks in time");
     }
@@ -172,22 +171,6 @@ pub async fn run<P: Ports>(
     Ok(ended)
 }
 
-/// Tells what became of hints, in metrics.
-fn tell(options: &Options, now_ms: u64, counts: Counts) {
-    let Counts { finished, released, fenced, orphans } = counts;
-    if counts == Counts::default() {
-        return;
-    }
-    let lanes: Vec<&str> = options.lanes.iter().map(|lane| lane.as_str()).collect();
-    Metrics::new(&options.grid, now_ms)
-        .of(names::LANE, lanes.join("+"))
-        .with_count(names::CHUNKS_CLAIMED, finished + released + fenced)
-        .with_count(names::CHUNKS_RELEASED, released)
-        .with_count(names::CHUNKS_FENCED, fenced)
-        .with_count(names::ORPHAN_HINTS, orphans)
-        .print();
-}
-
 /// Waits until a time (Unix, ms), for ever for the end of time.
 async fn until<P: Ports>(ports: &P, at_ms: u64) {
     if at_ms == u64::MAX {
@@ -198,12 +181,13 @@ async fn until<P: Ports>(ports: &P, at_ms: u64) {
 }
 
 /// Says every now and then that it is alive, and at once when it begins to stop.
-async fn say_alive<P: Ports>(ports: &P, crew: &ContainerCrew<P>, options: &Options, stopping: &Notify) -> Infallible {
+async fn say_alive<P: Ports>(ports: &P, crew: &ProcessCrew<P>, options: &Options, stopping: &Notify) -> Infallible {
     let started_at_ms = ports.clock().now_ms();
     loop {
         let view = WorkerView {
             id: crew.worker().id().clone(),
             host: options.host.clone(),
+            pid: Some(std::process::id()),
             lanes: options.lanes.clone(),
             slots: options.slots as u32,
             holding: crew.worker().holding(),
@@ -213,6 +197,6 @@ async fn say_alive<P: Ports>(ports: &P, crew: &ContainerCrew<P>, options: &Optio
             tasks_ended: crew.worker().tasks_ended(),
         };
         ports.state().put_worker(view).await;
-        let _ = timeout(HEARTBEAT, stopping.notified()).await;
+        let _ = timeout(Duration::from_millis(options.worker.heartbeat_ms), stopping.notified()).await;
     }
 }

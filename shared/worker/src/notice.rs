@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sheaf_core::ReleaseReason;
 
 /// From a notice to the last write it causes. Source: two minutes are given; the rest is for what is slow that day.
 const RECLAIM_MS: u64 = 90_000;
-/// A notice may be this old when it is seen: it is looked for every so often.
-pub(crate) const LOOK_MS: u64 = 5_000;
+/// A notice may be this old when it is seen: whoever looks for notices does so as often.
+pub const LOOK_MS: u64 = 5_000;
 /// What committing and giving back may take, once tasks were stopped.
 pub(crate) const GIVE_BACK_MS: u64 = 10_000;
 /// How long before the machine goes everything must be over.
@@ -16,7 +17,8 @@ const BEFORE_MS: u64 = 5_000;
 const SIGNAL_MARGIN_MS: u64 = 30_000;
 
 /// A signal that asks a process to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// SIGTERM.
     Terminate,
@@ -34,8 +36,10 @@ impl Signal {
     }
 }
 
-/// Why a worker is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a worker is asked to stop. As JSON it is what a process that starts workers
+/// tells them, a line each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// The provider takes the machine away.
     Reclaim {
@@ -44,6 +48,11 @@ pub enum Notice {
     },
     /// The provider may take the machine away sooner than others.
     Rebalance,
+    /// Whoever started it wants it no longer.
+    Drain {
+        /// When what runs must have ended (Unix, ms).
+        until_ms: u64,
+    },
     /// A signal.
     Signal(Signal),
     /// It has had nothing to do for as long as it may.
@@ -70,6 +79,7 @@ impl Stop {
                 (soon_ms.min(at_ms).max(now_ms), ReleaseReason::Reclaimed)
             }
             Notice::Rebalance => (u64::MAX, ReleaseReason::Reclaimed),
+            Notice::Drain { until_ms } => (until_ms.max(now_ms), ReleaseReason::Drain),
             Notice::Signal(_) => {
                 let stop_ms = stop.as_millis() as u64;
                 (now_ms + stop_ms - SIGNAL_MARGIN_MS.min(stop_ms / 2), ReleaseReason::Drain)
