@@ -54,7 +54,7 @@ calls! {
     Leave = "leave";
     /// Receives hints: [`Receiving`] to `Vec<`[`Handed`]`>`.
     Receive = "receive";
-    /// Deletes a hint: `ChunkKey` to nothing.
+    /// Deletes a hint: [`Handed`] to nothing.
     Delete = "delete";
     /// Makes a hint be handed out again after so many ms: `(`[`Handed`]`, u64)` to nothing.
     Postpone = "postpone";

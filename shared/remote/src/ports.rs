@@ -317,8 +317,9 @@ impl ChunkQueue for RemoteQueue {
     }
 
     async fn delete(&self, delivery: Delivery) {
+        let hint = Handed { pack: None, ..delivery.hint.into() };
         // One that is not deleted is handed out again, and found to be over.
-        let _ = self.connection.call::<()>(Call::Delete, &delivery.hint.key).await;
+        let _ = self.connection.call::<()>(Call::Delete, &hint).await;
     }
 
     async fn postpone(&self, delivery: Delivery, delay_ms: u64) {

@@ -100,6 +100,10 @@ fn told(value: &impl Serialize) -> Result<Bytes, ApiError> {
     Ok(encode(value).into())
 }
 
+fn delivery(handed: Handed) -> Delivery {
+    Delivery { hint: handed.into(), receipt: String::new() }
+}
+
 fn check(holds: bool, message: &str) -> Result<(), ApiError> {
     if holds { Ok(()) } else { Err(ApiError::invalid(message)) }
 }
@@ -139,13 +143,14 @@ where
             }
             Call::Receive => told(&self.receive(decode(call, body)?, stopping).await?),
             Call::Delete => {
-                let key: ChunkKey = decode(call, body)?;
-                told(&drop(self.handed.lock().remove(&key)))
+                let handed: Handed = decode(call, body)?;
+                self.handed.lock().remove(&handed.key);
+                told(&queue.delete(delivery(handed)).await)
             }
             Call::Postpone => {
                 let (handed, delay_ms): (Handed, u64) = decode(call, body)?;
                 self.handed.lock().remove(&handed.key);
-                told(&queue.send(vec![handed.into()], delay_ms).await)
+                told(&queue.postpone(delivery(handed), delay_ms).await)
             }
             Call::Put => told(&self.put(decode(call, body)?).await?),
             Call::Get => self.get(decode(call, body)?).await,
