@@ -163,6 +163,7 @@ mod tests {
             deadline_ms: None,
             budget: None,
             stop_on_failure: false,
+            checkpoint: None,
         });
         let report = report.await;
         (inner.0.lock().pop().expect("called"), report)

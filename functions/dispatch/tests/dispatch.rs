@@ -277,8 +277,10 @@ async fn long_tasks_go_to_the_containers() {
     let chunk = grid.claimed(keys[0]).await;
     let (attempt, rv) = (chunk.lease().expect("claimed").attempt.clone(), chunk.rv);
     let (now_ms, reason) = (SystemClock.now_ms(), ReleaseReason::Drain);
-    let (commit, tallies) = (None, Vec::new());
-    grid.apply(keys[0], ChunkEvent::Release { attempt, rv, commit, tallies, now_ms, not_before_ms: 0, reason }).await;
+    let (commit, tallies, checkpoints) = Default::default();
+    let not_before_ms = 0;
+    let release = ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason };
+    grid.apply(keys[0], release).await;
     assert_eq!(grid.round(2, AMPLE_MS).await, 0);
     assert_eq!(grid.received(Lane::Spot, 1).await[0].hint.key, keys[0]);
     assert_eq!(grid.chunk(keys[1]).await.totals().succeeded, 1);

@@ -50,7 +50,7 @@ run "no_wildcards" {
   assert {
     condition = alltrue(flatten([for statements in local.everybodys : [for statement in statements : [for resource in flatten([statement.Resource]) :
       !startswith(resource, "arn:aws:s3:::") || resource == "arn:aws:s3:::night-123456789012-eu-west-1" ||
-      can(regex("^arn:aws:s3:::night-123456789012-eu-west-1/(inbox|outbox|p|r|l|f|u|u/collect)/\\*$", resource))
+      can(regex("^arn:aws:s3:::night-123456789012-eu-west-1/(inbox|outbox|p|r|l|k|f|u|u/collect)/\\*$", resource))
     ]]]))
     error_message = "Objects are given by their prefixes, of this bucket only."
   }
@@ -81,8 +81,8 @@ run "who_may_what" {
     error_message = "The sweeper deletes; workers delete what they say of themselves."
   }
   assert {
-    condition     = toset(lookup(local.who, "s3:DeleteObject", [])) == toset(["sweep", "upload"])
-    error_message = "The sweeper deletes what is past its retention, and uploads delete their own reports."
+    condition     = toset(lookup(local.who, "s3:DeleteObject", [])) == toset(["dispatch", "sweep", "upload", "worker"])
+    error_message = "The sweeper deletes what is past its retention, uploads delete their own reports, and workers replaced checkpoints."
   }
   assert {
     condition     = toset(lookup(local.who, "sqs:ReceiveMessage", [])) == toset(["dispatch", "upload", "worker"])
@@ -102,9 +102,10 @@ run "who_may_what" {
   }
   assert {
     condition = alltrue(flatten([for name in ["dispatch", "worker"] : [for statement in local.everybodys[name] :
-      !contains(statement.Action, "s3:PutObject") || alltrue([for resource in statement.Resource : can(regex("/(r|l)/\\*$", resource))])
+      (!contains(statement.Action, "s3:PutObject") || alltrue([for resource in statement.Resource : can(regex("/(r|l|k)/\\*$", resource))])) &&
+      (!contains(statement.Action, "s3:DeleteObject") || alltrue([for resource in statement.Resource : endswith(resource, "/k/*")]))
     ]]))
-    error_message = "Workers write results and logs, nothing else."
+    error_message = "Workers write results, logs and checkpoints, and delete checkpoints, nothing else."
   }
   assert {
     condition = alltrue([for statement in local.everybodys.dispatch :

@@ -6,6 +6,7 @@
 //! here does network or disk I/O.
 
 mod calls;
+pub mod checkpoint;
 pub mod cost;
 pub mod error;
 pub mod frame;

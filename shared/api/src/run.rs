@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use sheaf_core::{ChunkKey, Failure, FunctionRef, Manifest, TenantId};
 
-use crate::{Pack, SegmentBuilder};
+use crate::{Pack, SegmentBuilder, checkpoint::Checkpoint};
 
 /// Some tasks of one chunk and one function, to be run one after the other (or, by a batch function, at once).
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Call {
     pub budget: Option<Duration>,
     /// Start no further task once one has failed: the tasks are ordered, and a failed one may be tried again first.
     pub stop_on_failure: bool,
+    /// The checkpoint of the only task, for a function that writes checkpoints.
+    pub checkpoint: Option<Arc<Checkpoint>>,
 }
 
 /// What came of a call. A task in none of the lists was not started, unless `unanswered` says otherwise.

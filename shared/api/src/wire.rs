@@ -268,6 +268,13 @@ pub struct TaskView {
     pub crashes: u8,
     /// Attempts at its chunk that are over without having finished it.
     pub past: Vec<PastAttempt>,
+    /// The checkpoint from which its next attempt goes on, or the present one went on or will; while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointView>,
+    /// Run time of those attempts that no checkpoint holds, in ms, once its chunk has had checkpoints. Exact for a task alone in
+    /// its chunk; else what it may have lost at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ms: Option<u64>,
     /// Why it failed or was quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -276,6 +283,19 @@ pub struct TaskView {
     pub result_bytes: Option<u64>,
     /// How long its function takes, as far as known.
     pub estimate: Estimate,
+}
+
+/// A task's last checkpoint, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// The attempt that wrote it.
+    pub epoch: u32,
+    /// Its size.
+    pub bytes: u32,
+    /// When it was stored (Unix, ms).
+    pub at_ms: u64,
+    /// The run time that it holds, in ms, with that of the attempts before.
+    pub run_ms: u64,
 }
 
 /// One line of a job's history.

@@ -7,8 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use sheaf_api::{
     ApiError, Code, FormatError, WriteOutcome, stream,
     wire::{
-        ChunkAnswer, ChunkHead, ChunkResult, CreateJob, EventView, FunctionView, GridView, JobFilter, JobView, Page,
-        ReadResults, ResultsPage, RetryJob, SealJob, SubmitReply, TaskView, WorkerView,
+        CheckpointView, ChunkAnswer, ChunkHead, ChunkResult, CreateJob, EventView, FunctionView, GridView, JobFilter,
+        JobView, Page, ReadResults, ResultsPage, RetryJob, SealJob, SubmitReply, TaskView, WorkerView,
     },
 };
 use sheaf_core::{
@@ -137,6 +137,7 @@ fn task() -> TaskView {
         since_ms: 1,
         until_ms: 2,
         released: Some(ReleaseReason::Reclaimed),
+        checkpointed_at_ms: Some(2),
     };
     let mut failure = Failure::new(FailureKind::OutOfMemory, "it used 2 GiB").with_type("MemoryError");
     (failure.stack, failure.stderr, failure.attempts) = (vec!["main".into()], "boom".into(), 3);
@@ -155,6 +156,8 @@ fn task() -> TaskView {
         strikes: 3,
         crashes: 1,
         past: vec![past],
+        checkpoint: Some(CheckpointView { epoch: 1, bytes: 30, at_ms: 2, run_ms: 1 }),
+        lost_ms: Some(0),
         failure: Some(failure),
         result_bytes: Some(0),
         estimate: ESTIMATE,
@@ -163,7 +166,8 @@ fn task() -> TaskView {
 
 fn open_task() -> TaskView {
     let (key, outcome, worker, ended_at_ms, run_us, failure, result_bytes) = Default::default();
-    TaskView { key, outcome, worker, ended_at_ms, run_us, failure, result_bytes, past: vec![], ..task() }
+    let (past, checkpoint, lost_ms) = Default::default();
+    TaskView { key, outcome, worker, ended_at_ms, run_us, failure, result_bytes, past, checkpoint, lost_ms, ..task() }
 }
 
 #[test]
@@ -216,7 +220,7 @@ fn history() {
         Event::JobCancelled,
         Event::JobDone,
         Event::ChunkSubmitted { chunk, tasks: 4 },
-        Event::ChunkClaimed { chunk, epoch, worker: worker.clone(), taken_over: true },
+        Event::ChunkClaimed { chunk, epoch, worker: worker.clone(), taken_over: true, resumed: 2 },
         Event::SegmentCommitted { chunk, epoch, totals },
         Event::TaskIsolated { chunk, task: 3 },
         Event::ChunkReleased { chunk, epoch, reason: ReleaseReason::BackOff, not_before_ms: 7 },

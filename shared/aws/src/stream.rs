@@ -179,12 +179,14 @@ pub mod records {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
     use serde_json::json;
     use sheaf_conformance::fixture;
     use sheaf_core::{
-        Attempt, ChunkEvent, ChunkKey, Commit, Digest, EndReason, JobEvent, Mark, Marks, Owner, ReleaseReason, Seal,
-        SegmentRef, Tally,
+        Attempt, CheckpointRef, ChunkEvent, ChunkKey, Commit, Digest, EndReason, JobEvent, Mark, Marks, Owner,
+        ReleaseReason, Seal, SegmentRef, Tally,
     };
 
     use super::{records::*, *};
@@ -216,6 +218,13 @@ mod tests {
 
     fn spec() -> sheaf_core::ChunkSpec {
         fixture::spec(fixture::job_id(), 7, 12)
+    }
+
+    /// A checkpoint of a task, by an attempt of this epoch and nonce.
+    fn checkpoints([epoch, number]: [u32; 2], nonce: u64, task: u32) -> BTreeMap<u32, CheckpointRef> {
+        let (digest, bytes) = (Digest::of(&number.to_le_bytes()), u32::MAX);
+        let (at_ms, run_ms) = (fixture::NOW_MS, u64::from(number) << 40);
+        BTreeMap::from([(task, CheckpointRef { epoch, nonce, number, digest, bytes, at_ms, run_ms })])
     }
 
     /// A chunk after some events, each chosen by bytes; with whether it was just created.
@@ -252,11 +261,16 @@ mod tests {
             let event = match kind % 8 {
                 0 | 1 => ChunkEvent::Claim { owner, now_ms, until_ms },
                 2 => ChunkEvent::Heartbeat { attempt, until_ms },
-                3 => ChunkEvent::Segment { attempt, rv, commit, tallies, until_ms },
+                3 => {
+                    let (commit, checkpoints) =
+                        (Some(commit).filter(|_| a % 4 > 0), checkpoints([epoch, c.into()], nonce, task));
+                    ChunkEvent::Segment { attempt, rv, commit, tallies, checkpoints, until_ms }
+                }
                 4 => ChunkEvent::Mark { attempt, rv, task },
                 5 => {
                     let (not_before_ms, reason) = (until_ms, ReleaseReason::Drain);
-                    ChunkEvent::Release { attempt, rv, commit: None, tallies, now_ms, not_before_ms, reason }
+                    let (commit, checkpoints) = (None, checkpoints([epoch, c.into()], nonce, task));
+                    ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason }
                 }
                 6 => ChunkEvent::Finish { attempt, rv, commit: Some(commit), now_ms },
                 _ if c < 64 => {

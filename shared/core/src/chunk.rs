@@ -175,6 +175,40 @@ impl SegmentRef {
     }
 }
 
+/// A committed checkpoint of an open task: a blob that was durable before the chunk named it, from which the task's next
+/// attempt goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// The attempt that wrote it.
+    pub epoch: u32,
+    /// That attempt's nonce.
+    pub nonce: u64,
+    /// Counts the checkpoints of that attempt, from 0.
+    pub number: u32,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Its size, at most [`limits::CHECKPOINT_BYTES_MAX`].
+    pub bytes: u32,
+    /// When it was stored (the worker's clock, Unix, ms).
+    pub at_ms: u64,
+    /// The run time that it holds, in ms: of the attempt that wrote it, and of those whose checkpoints that one went on from.
+    pub run_ms: u64,
+}
+
+impl CheckpointRef {
+    /// The key of its blob. It names the attempt, so that a zombie can never overwrite anything, and is no prefix of
+    /// another's, so that it can be deleted alone.
+    pub fn key(&self, spec: &ChunkSpec, task: u32) -> String {
+        format!("{}{}-{:016x}-{:08x}", Self::keys_of(spec, task), self.epoch, self.nonce, self.number)
+    }
+
+    /// What the keys of all checkpoints of a task begin with.
+    pub fn keys_of(spec: &ChunkSpec, task: u32) -> String {
+        let ChunkKey { job, number } = spec.key;
+        format!("k/{}/{job}/{number}/{task}/", spec.tenant)
+    }
+}
+
 /// How often a task that is still open was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
@@ -198,6 +232,17 @@ pub struct PastAttempt {
     /// How it ended: given back for a reason; or not (`None`), because its worker was lost or the chunk was ended under
     /// it (then [`ChunkState::Ended`] has the same time).
     pub released: Option<ReleaseReason>,
+    /// When it stored the last checkpoint of a task that it left open (Unix, ms); `None` if it stored none.
+    #[serde(default)]
+    pub checkpointed_at_ms: Option<u64>,
+}
+
+impl PastAttempt {
+    /// How long it ran since its last checkpoint, or at all if there is none, in ms: what of its time is lost to the tasks
+    /// that it left open.
+    pub fn lost_ms(&self) -> u64 {
+        self.until_ms.saturating_sub(self.checkpointed_at_ms.unwrap_or(self.since_ms))
+    }
 }
 
 /// Why an owner gave a chunk back. None of them counts as a crash.
@@ -227,6 +272,41 @@ pub struct Work {
     pub tallies: BTreeMap<u32, Tally>,
     /// Attempts that are over, oldest first, at most [`limits::PAST_ATTEMPTS_MAX`].
     pub past: Vec<PastAttempt>,
+    /// The last checkpoints of open tasks, at most [`limits::CHECKPOINTS_MAX`].
+    pub checkpoints: BTreeMap<u32, CheckpointRef>,
+}
+
+/// [`Work`] as stores wrote it in their first version, before there were checkpoints.
+#[derive(Debug, Deserialize)]
+pub struct WorkV1 {
+    marks: Marks,
+    segments: Vec<SegmentRef>,
+    crashes: u8,
+    tallies: BTreeMap<u32, Tally>,
+    past: Vec<PastAttemptV1>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PastAttemptV1 {
+    epoch: u32,
+    worker: WorkerId,
+    since_ms: u64,
+    until_ms: u64,
+    released: Option<ReleaseReason>,
+}
+
+impl From<WorkV1> for Work {
+    fn from(WorkV1 { marks, segments, crashes, tallies, past }: WorkV1) -> Self {
+        let past = past.into_iter().map(|PastAttemptV1 { epoch, worker, since_ms, until_ms, released }| PastAttempt {
+            epoch,
+            worker,
+            since_ms,
+            until_ms,
+            released,
+            checkpointed_at_ms: None,
+        });
+        Self { marks, segments, crashes, tallies, past: past.collect(), checkpoints: BTreeMap::new() }
+    }
 }
 
 /// A chunk: consecutive tasks of a job that travel, are leased and are committed together.
@@ -306,16 +386,18 @@ pub enum ChunkEvent {
         /// Until when (Unix, ms).
         until_ms: u64,
     },
-    /// T5. The owner commits results and goes on.
+    /// T5. The owner commits results, checkpoints or both, and goes on.
     Segment {
         /// The owner.
         attempt: Attempt,
         /// `rv` before this write.
         rv: u64,
-        /// What.
-        commit: Commit,
+        /// Results, if there are any.
+        commit: Option<Commit>,
         /// New tallies of open tasks.
         tallies: Vec<(u32, Tally)>,
+        /// New checkpoints of open tasks, durable already; each replaces the task's last.
+        checkpoints: BTreeMap<u32, CheckpointRef>,
         /// The lease, renewed (Unix, ms).
         until_ms: u64,
     },
@@ -338,6 +420,8 @@ pub enum ChunkEvent {
         commit: Option<Commit>,
         /// New tallies of open tasks.
         tallies: Vec<(u32, Tally)>,
+        /// New checkpoints of open tasks, durable already; each replaces the task's last.
+        checkpoints: BTreeMap<u32, CheckpointRef>,
         /// The owner's clock (Unix, ms).
         now_ms: u64,
         /// The earliest next claim (Unix, ms).
@@ -418,6 +502,9 @@ pub enum Refused {
     /// T5 while it holds as many segments as it may; T7 and T8 may still add one, so that it can end.
     #[error("it has too many segments")]
     TooManySegments,
+    /// T5 or T7 with checkpoints of more tasks than a chunk may have.
+    #[error("it has too many checkpoints")]
+    TooManyCheckpoints,
 }
 
 impl Chunk {
@@ -432,6 +519,7 @@ impl Chunk {
                 crashes: 0,
                 tallies: BTreeMap::new(),
                 past: Vec::new(),
+                checkpoints: BTreeMap::new(),
             },
             epoch: 0,
             rv: 1,
@@ -503,12 +591,12 @@ impl Chunk {
                 after.state = ChunkState::Leased(Lease { until_ms: lease.until_ms.max(*until_ms), ..lease.clone() });
                 Ok(after)
             }
-            ChunkEvent::Segment { attempt, rv, commit, tallies, until_ms } => {
+            ChunkEvent::Segment { attempt, rv, commit, tallies, checkpoints, until_ms } => {
                 let mut after = self.owned(lease, attempt, *rv)?;
-                if self.work.segments.len() >= limits::SEGMENTS_MAX {
+                if commit.is_some() && self.work.segments.len() >= limits::SEGMENTS_MAX {
                     return Err(Refused::TooManySegments);
                 }
-                after.commit(lease, Some(commit), tallies)?;
+                after.commit(lease, commit.as_ref(), tallies, checkpoints)?;
                 let until_ms = lease.until_ms.max(*until_ms);
                 // The marked task may still run while others' results are committed.
                 let marker = lease.marker.filter(|&task| after.work.marks.get(task) == Mark::Open);
@@ -523,9 +611,9 @@ impl Chunk {
                 after.state = ChunkState::Leased(Lease { marker: Some(*task), ..lease.clone() });
                 Ok(after)
             }
-            ChunkEvent::Release { attempt, rv, commit, tallies, now_ms, not_before_ms, reason } => {
+            ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason } => {
                 let mut after = self.owned(lease, attempt, *rv)?;
-                after.commit(lease, commit.as_ref(), tallies)?;
+                after.commit(lease, commit.as_ref(), tallies, checkpoints)?;
                 after.remember(lease, *now_ms, Some(*reason));
                 after.state = ChunkState::Queued { not_before_ms: *not_before_ms };
                 let claimable_ms = (*now_ms).max(*not_before_ms);
@@ -534,7 +622,7 @@ impl Chunk {
             }
             ChunkEvent::Finish { attempt, rv, commit, now_ms } => {
                 let mut after = self.owned(lease, attempt, *rv)?;
-                after.commit(lease, commit.as_ref(), &[])?;
+                after.commit(lease, commit.as_ref(), &[], &BTreeMap::new())?;
                 if !after.work.marks.is_closed() {
                     return Err(Refused::TasksOpen);
                 }
@@ -576,17 +664,33 @@ impl Chunk {
         Ok(Self { rv: rv + 1, ..self.clone() })
     }
 
-    fn commit(&mut self, lease: &Lease, commit: Option<&Commit>, tallies: &[(u32, Tally)]) -> Result<(), Refused> {
+    fn commit(
+        &mut self,
+        lease: &Lease,
+        commit: Option<&Commit>,
+        tallies: &[(u32, Tally)],
+        checkpoints: &BTreeMap<u32, CheckpointRef>,
+    ) -> Result<(), Refused> {
+        let holder = (lease.attempt.epoch, lease.attempt.owner.nonce);
+        if checkpoints.values().any(|checkpoint| (checkpoint.epoch, checkpoint.nonce) != holder) {
+            return Err(Refused::Fenced);
+        }
         if let Some(Commit { marks, segment }) = commit {
-            if (segment.epoch, segment.nonce) != (lease.attempt.epoch, lease.attempt.owner.nonce) {
+            if (segment.epoch, segment.nonce) != holder {
                 return Err(Refused::Fenced);
             }
             self.work.marks = self.work.marks.merged(marks).ok_or(Refused::OutcomeChange)?;
             self.work.segments.push(segment.clone());
         }
         self.work.tallies.extend(tallies.iter().copied());
+        self.work.checkpoints.extend(checkpoints.iter().map(|(&task, checkpoint)| (task, checkpoint.clone())));
         let marks = &self.work.marks;
-        self.work.tallies.retain(|&task, _| task < marks.tasks() && marks.get(task) == Mark::Open);
+        let is_open = |task: u32| task < marks.tasks() && marks.get(task) == Mark::Open;
+        self.work.tallies.retain(|&task, _| is_open(task));
+        self.work.checkpoints.retain(|&task, _| is_open(task));
+        if self.work.checkpoints.len() > limits::CHECKPOINTS_MAX {
+            return Err(Refused::TooManyCheckpoints);
+        }
         Ok(())
     }
 
@@ -610,15 +714,18 @@ impl Chunk {
         if self.work.past.len() >= limits::PAST_ATTEMPTS_MAX {
             self.work.past.remove(0);
         }
-        let worker = owner.worker.clone();
-        self.work.past.push(PastAttempt { epoch: *epoch, worker, since_ms: lease.since_ms, until_ms, released });
+        let (worker, since_ms) = (owner.worker.clone(), lease.since_ms);
+        let own = self.work.checkpoints.values().filter(|checkpoint| checkpoint.epoch == *epoch);
+        let checkpointed_at_ms = own.map(|checkpoint| checkpoint.at_ms).max();
+        self.work.past.push(PastAttempt { epoch: *epoch, worker, since_ms, until_ms, released, checkpointed_at_ms });
     }
 
     fn ended(&self, reason: EndReason, now_ms: u64) -> Result<Self, Refused> {
         if reason == EndReason::Expired && self.spec.deadline_ms.is_none_or(|deadline_ms| now_ms < deadline_ms) {
             return Err(Refused::NotExpired);
         }
-        Ok(Self { state: ChunkState::Ended { reason, at_ms: now_ms }, rv: self.rv + 1, ..self.clone() })
+        let work = Work { checkpoints: BTreeMap::new(), ..self.work.clone() };
+        Ok(Self { state: ChunkState::Ended { reason, at_ms: now_ms }, rv: self.rv + 1, work, ..self.clone() })
     }
 
     fn touched(&self, seen_due_ms: Due, due_ms: Due) -> Result<Self, Refused> {
@@ -708,6 +815,11 @@ impl ChunkEvent {
         let is_next = |rv: u64| rv.checked_add(1) == Some(chunk.rv);
         let last = chunk.work.segments.last();
         let holds = |commit: &Option<Commit>| commit.as_ref().is_none_or(|commit| last == Some(&commit.segment));
+        let is_closed = |task: u32| task >= chunk.spec.tasks || chunk.work.marks.get(task) != Mark::Open;
+        let keeps = |checkpoints: &BTreeMap<u32, CheckpointRef>| {
+            let mut all = checkpoints.iter();
+            all.all(|(task, mine)| is_closed(*task) || chunk.work.checkpoints.get(task) == Some(mine))
+        };
         match self {
             Self::Submit { spec } => chunk.spec.is_resubmitted_by(spec),
             Self::Claim { owner, .. } | Self::TakeOver { owner, .. } => {
@@ -716,17 +828,18 @@ impl ChunkEvent {
             Self::Heartbeat { attempt, until_ms } => {
                 held_by(attempt) && chunk.lease().is_some_and(|lease| lease.until_ms >= *until_ms)
             }
-            Self::Segment { attempt, rv, commit, .. } => {
-                held_by(attempt) && is_next(*rv) && last == Some(&commit.segment)
+            Self::Segment { attempt, rv, commit, checkpoints, .. } => {
+                held_by(attempt) && is_next(*rv) && holds(commit) && keeps(checkpoints)
             }
             Self::Mark { attempt, rv, task } => {
                 held_by(attempt) && is_next(*rv) && chunk.lease().is_some_and(|lease| lease.marker == Some(*task))
             }
-            Self::Release { attempt, rv, commit, not_before_ms: mine, .. } => {
+            Self::Release { attempt, rv, commit, checkpoints, not_before_ms: mine, .. } => {
                 matches!(chunk.state, ChunkState::Queued { not_before_ms } if not_before_ms == *mine)
                     && chunk.epoch == attempt.epoch
                     && is_next(*rv)
                     && holds(commit)
+                    && keeps(checkpoints)
             }
             Self::Finish { attempt: mine, commit, .. } => {
                 matches!(&chunk.state, ChunkState::Done { attempt, .. } if attempt == mine) && holds(commit)

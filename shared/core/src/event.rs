@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Chunk, ChunkEvent, ChunkState, EndReason, JobEvent, ReleaseReason, Seal, WorkerId, summary::ChunkTotals};
+use crate::{
+    CheckpointRef, Chunk, ChunkEvent, ChunkState, EndReason, JobEvent, ReleaseReason, Seal, WorkerId,
+    summary::ChunkTotals,
+};
 
 /// One thing that happened to a job or one of its chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub enum Event {
         worker: WorkerId,
         /// Whether it was taken over from a worker that is gone.
         taken_over: bool,
+        /// How many of its tasks go on from a checkpoint of an earlier attempt.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        resumed: u32,
     },
     /// T5.
     SegmentCommitted {
@@ -50,6 +56,19 @@ pub enum Event {
         epoch: u32,
         /// Outcomes of the chunk so far.
         totals: ChunkTotals,
+    },
+    /// T5 or T7: a checkpoint of a task was committed with it.
+    CheckpointStored {
+        /// Which chunk.
+        chunk: u32,
+        /// Which task of it.
+        task: u32,
+        /// The attempt.
+        epoch: u32,
+        /// Its size.
+        bytes: u32,
+        /// The run time that it holds, in ms, with that of the attempts before.
+        run_ms: u64,
     },
     /// T6.
     TaskIsolated {
@@ -93,20 +112,46 @@ pub enum Event {
     },
 }
 
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Event {
-    /// The event that a chunk's write amounts to, given the chunk after it; `None` for those that are no news
-    /// (heartbeats, sweep touches).
-    pub fn of_chunk(write: &ChunkEvent, after: &Chunk) -> Option<Self> {
+    /// The events that a chunk's write amounts to, given the chunk after it: its checkpoints, then the write itself, unless
+    /// it is no news (heartbeats, sweep touches, a write of checkpoints alone).
+    pub fn of_chunk<'a>(write: &'a ChunkEvent, after: &'a Chunk) -> impl Iterator<Item = Self> + 'a {
+        let checkpoints = match write {
+            ChunkEvent::Segment { checkpoints, .. } | ChunkEvent::Release { checkpoints, .. } => Some(checkpoints),
+            ChunkEvent::Submit { .. }
+            | ChunkEvent::Claim { .. }
+            | ChunkEvent::TakeOver { .. }
+            | ChunkEvent::Heartbeat { .. }
+            | ChunkEvent::Mark { .. }
+            | ChunkEvent::Finish { .. }
+            | ChunkEvent::End { .. }
+            | ChunkEvent::Touch { .. } => None,
+        };
         let (chunk, epoch) = (after.spec.key.number, after.epoch);
+        let stored = checkpoints.into_iter().flatten().map(move |(task, CheckpointRef { bytes, run_ms, .. })| {
+            Self::CheckpointStored { chunk, task: *task, epoch, bytes: *bytes, run_ms: *run_ms }
+        });
+        stored.chain(Self::of_write(write, after))
+    }
+
+    fn of_write(write: &ChunkEvent, after: &Chunk) -> Option<Self> {
+        let (chunk, epoch) = (after.spec.key.number, after.epoch);
+        let resumed = after.work.checkpoints.len() as u32;
         Some(match write {
             ChunkEvent::Submit { .. } => Self::ChunkSubmitted { chunk, tasks: after.spec.tasks },
             ChunkEvent::Claim { owner, .. } => {
-                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: false }
+                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: false, resumed }
             }
             ChunkEvent::TakeOver { owner, .. } => {
-                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: true }
+                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: true, resumed }
             }
-            ChunkEvent::Heartbeat { .. } | ChunkEvent::Touch { .. } => return None,
+            ChunkEvent::Heartbeat { .. } | ChunkEvent::Touch { .. } | ChunkEvent::Segment { commit: None, .. } => {
+                return None;
+            }
             ChunkEvent::Segment { .. } => Self::SegmentCommitted { chunk, epoch, totals: after.totals() },
             ChunkEvent::Mark { task, .. } => Self::TaskIsolated { chunk, task: *task },
             ChunkEvent::Release { reason, not_before_ms, .. } => {

@@ -31,6 +31,10 @@ pub struct Manifest {
     /// Whether one invocation takes a whole chunk and answers per task.
     #[serde(default)]
     pub batch: bool,
+    /// For a function that writes checkpoints: how often a new one is looked for, in ms.
+    /// [`limits::CHECKPOINT_EVERY_MS_MIN`] to [`limits::FUNCTION_TIMEOUT_MS_MAX`]. `None`: it writes none, and is never told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_ms: Option<u64>,
     /// What its results are.
     #[serde(default)]
     pub result: ResultForm,
@@ -140,6 +144,7 @@ impl Manifest {
             output_bytes_max: output_bytes_default(),
             ordered: false,
             batch: false,
+            checkpoint_every_ms: None,
             result,
             env: BTreeMap::new(),
         }
@@ -167,6 +172,18 @@ impl Manifest {
         }
         if self.batch && self.ordered {
             return refuse("batch and ordered exclude each other: a batch has no order".into());
+        }
+        if let Some(every_ms) = self.checkpoint_every_ms {
+            let (least, most) = (limits::CHECKPOINT_EVERY_MS_MIN, limits::FUNCTION_TIMEOUT_MS_MAX);
+            if !(least..=most).contains(&every_ms) {
+                return refuse(format!("checkpoint_every_ms is {every_ms}, must be {least} to {most}"));
+            }
+            if self.batch {
+                return refuse("batch and checkpoint exclude each other: a checkpoint is of one task".into());
+            }
+            if let FunctionKind::Lambda { .. } = self.kind {
+                return refuse("a function invoked by its ARN writes no checkpoints: nobody sees its files".into());
+            }
         }
         if self.env.iter().any(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')) {
             return refuse("env holds a name or value that no process can have".into());

@@ -67,6 +67,16 @@ fn check_chunk(chunk: &Chunk) -> Result<(), Violation> {
     if matches!(chunk.state, ChunkState::Done { .. }) && !work.marks.is_closed() {
         return Err(violation(9, "done is said only when it is true", key, "tasks are open"));
     }
+    for (&task, checkpoint) in &work.checkpoints {
+        let is_open = task < work.marks.tasks() && work.marks.get(task) == Mark::Open;
+        if !is_open || chunk.is_final() {
+            return Err(violation(2, "outcomes never change", key, format!("task {task} has one, and a checkpoint")));
+        }
+        if checkpoint.epoch > chunk.epoch {
+            let detail = format!("the checkpoint of task {task} is of no attempt that held it");
+            return Err(violation(5, "one attempt at most can commit", key, detail));
+        }
+    }
     Ok(())
 }
 
@@ -96,6 +106,17 @@ fn check_step(before: &Chunk, after: &Chunk) -> Result<(), Violation> {
         return Err(violation(3, "committed segments stay", key, "a segment is gone"));
     };
     let holder = before.lease().map(|lease| (lease.attempt.epoch, lease.attempt.owner.nonce));
+    let replaced = after.work.checkpoints.iter().filter(|(task, now)| before.work.checkpoints.get(task) != Some(now));
+    for (task, checkpoint) in replaced {
+        if holder != Some((checkpoint.epoch, checkpoint.nonce)) {
+            let detail = format!("the checkpoint of task {task} is not of the attempt that held it");
+            return Err(violation(5, "one attempt at most can commit", key, detail));
+        }
+    }
+    let mut kept = before.work.checkpoints.keys().filter(|task| after.work.marks.get(**task) == Mark::Open);
+    if !after.is_final() && kept.any(|task| !after.work.checkpoints.contains_key(task)) {
+        return Err(violation(3, "committed checkpoints stay", key, "an open task has lost its own"));
+    }
     if added.iter().any(|segment| holder != Some((segment.epoch, segment.nonce))) {
         return Err(violation(
             5,
@@ -126,11 +147,13 @@ pub fn check_world(world: &World) -> Vec<Violation> {
     broken
 }
 
-/// Invariant 3: every committed segment exists with its recorded hash; and so does every payload.
+/// Invariant 3: every committed segment and checkpoint exists with its recorded hash; and so does every payload.
 fn check_blobs(world: &World, chunk: &Chunk) -> Vec<Violation> {
     let key = chunk.spec.key;
     let segments = chunk.work.segments.iter().map(|segment| (segment.key(&chunk.spec), segment.digest));
-    let blobs = segments.chain([(chunk.spec.pack_key(), chunk.spec.digest)]);
+    let checkpoints = chunk.work.checkpoints.iter();
+    let checkpoints = checkpoints.map(|(&task, checkpoint)| (checkpoint.key(&chunk.spec, task), checkpoint.digest));
+    let blobs = segments.chain(checkpoints).chain([(chunk.spec.pack_key(), chunk.spec.digest)]);
     let wrong = |(blob, digest): (String, Digest)| match world.blobs.get(&blob) {
         Some(found) if *found == digest => None,
         Some(_) => Some(format!("{blob} holds other bytes")),

@@ -16,8 +16,8 @@ pub mod outcome;
 pub mod summary;
 
 pub use chunk::{
-    Attempt, Chunk, ChunkEvent, ChunkSpec, ChunkState, Commit, Due, EndReason, Evidence, Lease, Owner, PastAttempt,
-    Refused, ReleaseReason, SegmentRef, Tally, Work, due_of_lease,
+    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkSpec, ChunkState, Commit, Due, EndReason, Evidence, Lease, Owner,
+    PastAttempt, Refused, ReleaseReason, SegmentRef, Tally, Work, WorkV1, due_of_lease,
 };
 pub use event::Event;
 pub use function::{Estimate, FunctionKind, Manifest, ManifestError, ResultForm};

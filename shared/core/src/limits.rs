@@ -63,6 +63,20 @@ pub const SEGMENTS_MAX: usize = 1_024;
 /// Uncommitted result bytes after which a segment is committed at once.
 pub const SEGMENT_BYTES_TARGET: usize = 16 * 1024 * 1024;
 
+/// One checkpoint of a task. A larger one is not kept; the task goes on.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Open tasks of one chunk that have a checkpoint. At about 70 bytes each they take 9 KB of the chunk's item; only tasks that
+/// were running when an attempt ended have one, so this bounds what a worker with very many slots leaves.
+pub const CHECKPOINTS_MAX: usize = 128;
+/// How often a function's checkpoint is looked for unless its manifest says otherwise.
+pub const CHECKPOINT_EVERY_MS_DEFAULT: u64 = 60_000;
+/// The shortest pause between two looks that a manifest may ask for. Source: each new checkpoint is a put, a write of the
+/// chunk, and a deletion of the one before.
+pub const CHECKPOINT_EVERY_MS_MIN: u64 = 1_000;
+/// A worker that has to stop asks for checkpoints this long before its time is up, or when half of the notice is left if that
+/// is less: 64 MiB are written to a disk and sent to a store in this time.
+pub const CHECKPOINT_ASK_MS: u64 = 20_000;
+
 /// Host deaths under a chunk after which it runs one task at a time behind a marker.
 pub const CRASHES_BEFORE_ISOLATION: u8 = 2;
 /// Strikes (child deaths, or host deaths under the marker) after which a task is quarantined.

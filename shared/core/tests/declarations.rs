@@ -66,6 +66,12 @@ fn manifests_beyond_a_bound_are_refused() {
         with(handler(), |manifest| manifest.output_bytes_max = limits::TASK_BYTES_MAX as u64 + 1),
         with(handler(), |manifest| manifest.memory_bytes_max = 0),
         with(handler(), |manifest| (manifest.batch, manifest.ordered) = (true, true)),
+        with(handler(), |manifest| manifest.checkpoint_every_ms = Some(limits::CHECKPOINT_EVERY_MS_MIN - 1)),
+        with(handler(), |manifest| manifest.checkpoint_every_ms = Some(limits::FUNCTION_TIMEOUT_MS_MAX + 1)),
+        with(package(""), |manifest| (manifest.batch, manifest.checkpoint_every_ms) = (true, Some(60_000))),
+        with(FunctionKind::Lambda { arn: "arn:aws:lambda:x".into() }, |manifest| {
+            manifest.checkpoint_every_ms = Some(60_000)
+        }),
         with(handler(), |manifest| manifest.env = BTreeMap::from([("A=B".into(), String::new())])),
         with(handler(), |manifest| manifest.env = BTreeMap::from([("A".into(), "\0".into())])),
         manifest(command(&[])),

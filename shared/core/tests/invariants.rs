@@ -9,9 +9,9 @@ use sheaf_core::{
     invariant::{World, check_world, check_write},
 };
 
-/// Held by `me`, with one task of four succeeded.
+/// Held by `me`, with one task of four succeeded and a checkpoint of the last.
 fn held() -> Chunk {
-    Path::submitted(spec(4, None)).then(|_| claim("me", 1)).commits("s...").0
+    Path::submitted(spec(4, None)).then(|_| claim("me", 1)).commits("s...").checkpoints([3], 2).0
 }
 
 fn done() -> Chunk {
@@ -27,7 +27,7 @@ fn every_broken_write_is_seen() {
         let commit = commit(&lease.attempt, 1, marks(".s.."));
         Chunk::apply(Some(before), &segment(&lease.attempt, before.rv, commit, 0)).expect("its owner commits")
     };
-    let breaks: [(&str, Break); 16] = [
+    let breaks: [(&str, Break); 22] = [
         ("marks of more tasks", |after| after.work.marks = Marks::open(5)),
         ("an outcome in no segment", |after| after.work.marks.set(2, Mark::Failed)),
         ("a segment without its outcomes", |after| after.work.segments[1].tasks = 2),
@@ -38,6 +38,24 @@ fn every_broken_write_is_seen() {
             after.work.segments.iter_mut().for_each(|segment| segment.nonce = 0)
         }),
         ("a segment of a later epoch", |after| after.work.segments[1].epoch = 2),
+        ("an open task's checkpoint gone", |after| after.work.checkpoints.clear()),
+        ("a checkpoint of a closed task", |after| {
+            let checkpoint = after.work.checkpoints[&3].clone();
+            after.work.checkpoints.insert(0, checkpoint);
+        }),
+        ("a checkpoint of no task", |after| {
+            let checkpoint = after.work.checkpoints[&3].clone();
+            after.work.checkpoints.insert(9, checkpoint);
+        }),
+        ("a checkpoint of another nonce", |after| {
+            after.work.checkpoints.values_mut().for_each(|checkpoint| checkpoint.nonce = owner("ben").nonce);
+        }),
+        ("a checkpoint of an earlier epoch", |after| {
+            after.work.checkpoints.values_mut().for_each(|checkpoint| checkpoint.epoch = 0);
+        }),
+        ("a checkpoint of a later epoch", |after| {
+            after.work.checkpoints.values_mut().for_each(|checkpoint| checkpoint.epoch = 2);
+        }),
         ("done with open tasks", |after| {
             let attempt = attempt(1, "me");
             after.state = ChunkState::Done { attempt, since_ms: 1, at_ms: 2 };
@@ -49,6 +67,7 @@ fn every_broken_write_is_seen() {
         }),
         ("the epoch back", |after| {
             after.epoch = 0;
+            after.work.checkpoints.values_mut().for_each(|checkpoint| checkpoint.epoch = 0);
             after.work.segments.iter_mut().for_each(|segment| segment.epoch = 0);
         }),
         ("an epoch skipped", |after| after.epoch = 3),
@@ -118,6 +137,8 @@ fn put(world: &mut World, key: ChunkKey, mut chunk: Chunk) {
     chunk.spec.key = key;
     world.blobs.insert(chunk.spec.pack_key(), chunk.spec.digest);
     world.blobs.extend(chunk.work.segments.iter().map(|segment| (segment.key(&chunk.spec), segment.digest)));
+    let checkpoints = chunk.work.checkpoints.iter();
+    world.blobs.extend(checkpoints.map(|(&task, checkpoint)| (checkpoint.key(&chunk.spec, task), checkpoint.digest)));
     let summary = world.summaries.entry(key.job).or_default();
     summary.chunks_submitted += 1;
     summary.tasks_submitted += u64::from(chunk.spec.tasks);
@@ -139,7 +160,7 @@ fn summary(world: &mut World, job: JobId) -> &mut Summary {
 #[test]
 fn every_broken_world_is_seen() {
     type Break = fn(&mut World);
-    let breaks: [(&str, Break); 17] = [
+    let breaks: [(&str, Break); 19] = [
         ("a pack is gone", |world| world.blobs.retain(|key, _| !(key.starts_with("p/") && key.ends_with("/1")))),
         ("a pack is another", |world| {
             world.blobs.values_mut().take(1).for_each(|digest| *digest = fixture::digest("other"))
@@ -147,6 +168,11 @@ fn every_broken_world_is_seen() {
         ("a segment is gone", |world| world.blobs.retain(|key, _| !key.ends_with("/0/1-0000000000006d65-1"))),
         ("a segment is another", |world| {
             world.blobs.insert(segment_of_open(), digest("other"));
+        }),
+        ("a checkpoint is gone", |world| world.blobs.retain(|key, _| !key.starts_with("k/"))),
+        ("a checkpoint is another", |world| {
+            let held = chunk(world, OPEN, 0).clone();
+            world.blobs.insert(held.work.checkpoints[&3].key(&held.spec, 3), digest("other"));
         }),
         ("a chunk has lost a segment", |world| chunk(world, OPEN, 0).work.segments.clear()),
         ("a chunk lies elsewhere", |world| chunk(world, OPEN, 0).spec.key.number = 5),

@@ -5,12 +5,13 @@ mod fixture;
 use std::collections::BTreeMap;
 
 use fixture::{
-    Path, S, attempt, claim, commit, end, finish, heartbeat, mark, owner, release, segment, spec, submit, take_over,
-    touch, with_tallies,
+    Path, S, attempt, checkpoint, claim, commit, end, finish, heartbeat, mark, owner, release, segment, spec, submit,
+    take_over, touch, with_checkpoints, with_tallies,
 };
 use proptest::{collection::vec, option, prelude::*};
 use sheaf_core::{
-    Attempt, Chunk, ChunkEvent, ChunkState, Commit, EndReason, Evidence, Mark, Marks, Outcome, Owner, Tally, invariant,
+    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkState, Commit, EndReason, Evidence, Mark, Marks, Outcome, Owner,
+    Tally, invariant,
 };
 
 const OWNERS: [&str; 3] = ["anna", "ben", "carl"];
@@ -33,8 +34,10 @@ enum Act {
         lease_ms: u64,
     },
     Segment {
-        picks: Picks,
+        picks: Option<Picks>,
         tallies: Vec<(u32, Tally)>,
+        /// Tasks of which a checkpoint is stored.
+        checkpoints: Vec<u32>,
     },
     Mark {
         task: u32,
@@ -42,6 +45,7 @@ enum Act {
     Release {
         picks: Option<Picks>,
         pause_ms: u64,
+        checkpoints: Vec<u32>,
     },
     Finish {
         picks: Option<Picks>,
@@ -91,9 +95,11 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Claim),
         2 => evidence.prop_map(|evidence| Act::TakeOver { evidence }),
         2 => (0..40 * S).prop_map(|lease_ms| Act::Heartbeat { lease_ms }),
-        4 => (picks(), vec((0..TASKS + 2, tally), 0..3)).prop_map(|(picks, tallies)| Act::Segment { picks, tallies }),
+        4 => (option::weighted(0.7, picks()), vec((0..TASKS + 2, tally), 0..3), vec(0..TASKS + 2, 0..3))
+            .prop_map(|(picks, tallies, checkpoints)| Act::Segment { picks, tallies, checkpoints }),
         1 => (0..TASKS + 1).prop_map(|task| Act::Mark { task }),
-        2 => (option::of(picks()), 0..20 * S).prop_map(|(picks, pause_ms)| Act::Release { picks, pause_ms }),
+        2 => (option::of(picks()), 0..20 * S, vec(0..TASKS + 2, 0..3))
+            .prop_map(|(picks, pause_ms, checkpoints)| Act::Release { picks, pause_ms, checkpoints }),
         2 => option::of(picks()).prop_map(|picks| Act::Finish { picks }),
         1 => reason.prop_map(|reason| Act::End { reason }),
         1 => (0..300 * S).prop_map(|due_ms| Act::Touch { due_ms }),
@@ -152,6 +158,15 @@ impl Author {
         commit(&self.mine, self.segments, marks)
     }
 
+    /// New checkpoints of some tasks.
+    fn stored(&mut self, tasks: &[u32], now_ms: u64) -> BTreeMap<u32, CheckpointRef> {
+        let mut next = |_| {
+            self.segments += 1;
+            checkpoint(&self.mine, self.segments, now_ms)
+        };
+        tasks.iter().map(|&task| (task, next(task))).collect()
+    }
+
     fn event(&mut self, act: &Act, now_ms: u64) -> Option<ChunkEvent> {
         let (mine, rv) = (self.mine.clone(), self.seen.rv);
         Some(match act {
@@ -163,13 +178,16 @@ impl Author {
                 ChunkEvent::TakeOver { owner, seen, seen_until_ms, evidence, now_ms, until_ms }
             }
             Act::Heartbeat { lease_ms } => heartbeat(&mine, now_ms + lease_ms),
-            Act::Segment { picks, tallies } => {
-                with_tallies(segment(&mine, rv, self.commit(picks), now_ms + 30 * S), tallies)
+            Act::Segment { picks, tallies, checkpoints } => {
+                let commit = picks.as_ref().map(|picks| self.commit(picks));
+                let (tallies, checkpoints) = (tallies.clone(), self.stored(checkpoints, now_ms));
+                ChunkEvent::Segment { attempt: mine, rv, commit, tallies, checkpoints, until_ms: now_ms + 30 * S }
             }
             Act::Mark { task } => mark(&mine, rv, *task),
-            Act::Release { picks, pause_ms } => {
+            Act::Release { picks, pause_ms, checkpoints } => {
                 let commit = picks.as_ref().map(|picks| self.commit(picks));
-                release(&mine, rv, commit, now_ms, now_ms + pause_ms)
+                let stored = Vec::from_iter(self.stored(checkpoints, now_ms));
+                with_checkpoints(release(&mine, rv, commit, now_ms, now_ms + pause_ms), &stored)
             }
             Act::Finish { picks } => finish(&mine, rv, picks.as_ref().map(|picks| self.commit(picks)), now_ms),
             Act::End { reason } => end(*reason, now_ms),
@@ -221,6 +239,8 @@ impl History {
                 ChunkEvent::Release { attempt, commit, .. },
                 ChunkEvent::Release { attempt: other, commit: results, .. },
             ) => attempt == other && (commit.is_none() || commit == results),
+            // It asks for nothing that the chunk does not show.
+            (ChunkEvent::Segment { commit: None, .. }, _) => true,
             _ => event == other,
         };
         let landed = event.landed_in(&self.chunk);
@@ -330,6 +350,11 @@ fn wild_commit() -> impl Strategy<Value = Commit> {
     )
 }
 
+fn wild_checkpoints() -> impl Strategy<Value = Vec<(u32, CheckpointRef)>> {
+    let one = (prop_oneof![0..9u32, any::<u32>()], wild_attempt(), any::<u32>(), wild());
+    vec(one.prop_map(|(task, attempt, number, at_ms)| (task, checkpoint(&attempt, number, at_ms))), 0..3)
+}
+
 fn wild_event() -> impl Strategy<Value = ChunkEvent> {
     let who = || (0..OWNERS.len()).prop_map(|who| owner(OWNERS[who]));
     let evidence = prop_oneof![Just(Evidence::LeaseOver), Just(Evidence::OwnerGone)];
@@ -352,14 +377,17 @@ fn wild_event() -> impl Strategy<Value = ChunkEvent> {
             }
         ),
         (wild_attempt(), wild()).prop_map(|(attempt, until_ms)| heartbeat(&attempt, until_ms)),
-        (wild_attempt(), wild(), wild_commit(), tallies, wild()).prop_map(
-            |(attempt, rv, commit, tallies, until_ms)| {
-                with_tallies(segment(&attempt, rv, commit, until_ms), &tallies)
+        (wild_attempt(), wild(), wild_commit(), tallies, wild_checkpoints(), wild()).prop_map(
+            |(attempt, rv, commit, tallies, stored, until_ms)| {
+                with_checkpoints(with_tallies(segment(&attempt, rv, commit, until_ms), &tallies), &stored)
             }
         ),
         (wild_attempt(), wild(), any::<u32>()).prop_map(|(attempt, rv, task)| mark(&attempt, rv, task)),
-        (wild_attempt(), wild(), option::of(wild_commit()), wild(), wild())
-            .prop_map(|(attempt, rv, commit, now_ms, until_ms)| release(&attempt, rv, commit, now_ms, until_ms)),
+        (wild_attempt(), wild(), option::of(wild_commit()), wild_checkpoints(), wild(), wild()).prop_map(
+            |(attempt, rv, commit, stored, now_ms, until_ms)| {
+                with_checkpoints(release(&attempt, rv, commit, now_ms, until_ms), &stored)
+            }
+        ),
         (wild_attempt(), wild(), option::of(wild_commit()), wild())
             .prop_map(|(attempt, rv, commit, now_ms)| finish(&attempt, rv, commit, now_ms)),
         wild().prop_map(|now_ms| end(EndReason::Expired, now_ms)),

@@ -6,12 +6,12 @@ mod fixture;
 use std::{collections::BTreeSet, fmt::Write};
 
 use fixture::{
-    Path, S, attempt, claim, commit, digest, end, finish, heartbeat, mark, marks, owner, release, segment, spec,
-    submit, take_over, touch, with_tallies,
+    Path, S, attempt, checkpoint, checkpoints, claim, commit, digest, end, finish, heartbeat, mark, marks, owner,
+    release, segment, spec, submit, take_over, touch, with_checkpoints, with_tallies,
 };
 use sheaf_core::{
-    Attempt, Chunk, ChunkEvent, ChunkState, Commit, EndReason, Event, Evidence, FunctionRef, Job, JobEvent, JobOptions,
-    JobRefused, JobState, Mark, Marks, Refused, Seal, Tally, TenantId, invariant, limits,
+    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkState, Commit, EndReason, Event, Evidence, FunctionRef, Job,
+    JobEvent, JobOptions, JobRefused, JobState, Mark, Marks, Refused, Seal, Tally, TenantId, invariant, limits,
 };
 
 /// When the events of the table happen, unless they say otherwise.
@@ -25,6 +25,9 @@ fn states() -> Vec<(&'static str, Option<Chunk>)> {
     let theirs = |at_ms| queued().then(|_| claim("other", at_ms)).commits("s...");
     let isolated = || theirs(5 * S).taken_over_by("third").taken_over_by("me");
     let late = || Path::submitted(spec(4, Some(90 * S)));
+    let many = limits::CHECKPOINTS_MAX as u32 + 2;
+    let crowded =
+        Path::submitted(spec(many, Some(DEADLINE))).then(|_| claim("me", 95 * S)).checkpoints(2..many, 96 * S);
     let full = (0..limits::SEGMENTS_MAX).fold(mine(), |path, _| path.commits("...."));
     [
         ("absent", None),
@@ -36,7 +39,11 @@ fn states() -> Vec<(&'static str, Option<Chunk>)> {
         ("mine, isolated, at 1", Some(isolated().then(|chunk| mark(&attempt(3, "me"), chunk.rv, 1)))),
         ("mine, all closed", Some(mine().commits("sfsq"))),
         ("mine, segments full", Some(full)),
+        ("mine, 0 with a checkpoint", Some(mine().checkpoints([0], 96 * S))),
+        ("mine, resumed at 1", Some(theirs(5 * S).checkpoints([1], 6 * S).taken_over_by("me"))),
+        ("mine, checkpoints full", Some(crowded)),
         ("another's", Some(theirs(95 * S))),
+        ("another's, with a checkpoint", Some(theirs(95 * S).checkpoints([1], 96 * S))),
         ("another's, lease over", Some(theirs(10 * S))),
         ("another's, past deadline", Some(late().then(|_| claim("other", 10 * S)))),
         ("done by me", Some(mine().commits("sssf").finished(99 * S))),
@@ -89,6 +96,11 @@ impl View {
     /// A segment that another attempt wrote.
     fn commit_of(&self, attempt: &Attempt) -> Commit {
         commit(attempt, self.segments, marks(".s.."))
+    }
+
+    /// My checkpoint with this number.
+    fn checkpoint(&self, number: u32) -> CheckpointRef {
+        checkpoint(&self.mine, number, NOW)
     }
 
     fn earlier(&self) -> Attempt {
@@ -170,6 +182,18 @@ fn renewals(view: &View) -> Events {
         ("T5 segment of other tasks than there are", seg(mine, rv, view.commit("....s"))),
         ("T5 segment of an earlier attempt", seg(mine, rv, view.commit_of(&view.earlier()))),
         ("T5 segment of another's attempt", seg(mine, rv, view.commit_of(&view.impostor()))),
+        ("T5 checkpoint of 1", checkpoints(mine, rv, &[(1, view.checkpoint(0))], until_ms)),
+        ("T5 checkpoints of 0, 1 and 9, segment of 1", {
+            let of = [0, 1, 9].map(|task| (task, view.checkpoint(task)));
+            with_checkpoints(seg(mine, rv, view.commit(".s..")), &of)
+        }),
+        ("T5 checkpoint of an earlier attempt", {
+            checkpoints(mine, rv, &[(1, checkpoint(&view.earlier(), 0, NOW))], until_ms)
+        }),
+        ("T5 checkpoint of another's attempt", {
+            checkpoints(mine, rv, &[(1, checkpoint(&view.impostor(), 0, NOW))], until_ms)
+        }),
+        ("T5 checkpoint, stale rv", checkpoints(mine, rv - 1, &[(1, view.checkpoint(0))], until_ms)),
         ("T5 segment, stale rv", seg(mine, rv - 1, view.commit(".s.."))),
         ("T5 segment, earlier epoch", seg(&view.earlier(), rv, view.commit(".s.."))),
         ("T5 segment, other nonce", seg(&view.impostor(), rv, view.commit(".s.."))),
@@ -199,6 +223,10 @@ fn releases(view: &View) -> Events {
         }),
         ("T7 release, segment of 0", back(mine, rv, Some(view.commit("s...")))),
         ("T7 release, segment of an earlier attempt", back(mine, rv, Some(view.commit_of(&view.earlier())))),
+        ("T7 release, checkpoint of 1", with_checkpoints(back(mine, rv, None), &[(1, view.checkpoint(0))])),
+        ("T7 release, checkpoint of another's attempt", {
+            with_checkpoints(back(mine, rv, None), &[(1, checkpoint(&view.impostor(), 0, NOW))])
+        }),
         ("T7 release, stale rv", back(mine, rv - 1, None)),
         ("T7 release, earlier epoch", back(&view.earlier(), rv, None)),
         ("T7 release, other nonce", back(&view.impostor(), rv, None)),
@@ -277,10 +305,18 @@ fn success(before: Option<&Chunk>, after: &Chunk) -> String {
     let tallies: Vec<String> =
         new.tallies.iter().map(|(task, tally)| format!("{task}:{}a{}s", tally.attempts, tally.strikes)).collect();
     changed(old.tallies != new.tallies, format!("tallies {}", tallies.join(" ")));
+    let checkpoints: Vec<String> = new.checkpoints.iter().map(checkpoint_text).collect();
+    changed(old.checkpoints != new.checkpoints, format!("checkpoints {}", checkpoints.join(" ")));
     let past =
         new.past.last().map(|past| past.released.map_or("not given back".into(), |reason| format!("{reason:?}")));
-    changed(old.past != new.past, format!("past: {}", past.unwrap_or_default()));
+    let checkpointed = new.past.last().and_then(|past| past.checkpointed_at_ms);
+    let checkpointed = checkpointed.map(|at_ms| format!(", checkpoint at {}", seconds(at_ms))).unwrap_or_default();
+    changed(old.past != new.past, format!("past: {}{checkpointed}", past.unwrap_or_default()));
     text
+}
+
+fn checkpoint_text((task, of): (&u32, &CheckpointRef)) -> String {
+    format!("{task}:{}-{}", of.epoch, of.number)
 }
 
 fn state_text(state: &ChunkState) -> String {
@@ -343,7 +379,7 @@ fn all_refusals() -> BTreeSet<Refused> {
     // No wildcard: a new refusal does not compile until it is listed below, and then wants a row in the table.
     match Exists {
         Exists | Conflict | Absent | Final | Held | NotHeld | Fenced | Stale | TooEarly | PastDeadline | NotExpired
-        | OutcomeChange | TasksOpen | TooManySegments => {}
+        | OutcomeChange | TasksOpen | TooManySegments | TooManyCheckpoints => {}
     }
     [
         Exists,
@@ -360,6 +396,7 @@ fn all_refusals() -> BTreeSet<Refused> {
         OutcomeChange,
         TasksOpen,
         TooManySegments,
+        TooManyCheckpoints,
     ]
     .into()
 }
@@ -406,8 +443,14 @@ fn a_write_is_not_taken_for_another_of_its_attempt() {
     let held = Path::submitted(spec(2, None)).then(|_| claim("me", 0)).0;
     let (first, second) = (commit(&mine, 0, marks("s.")), commit(&mine, 1, marks("f.")));
     let (all, other) = (commit(&mine, 0, marks("ss")), commit(&mine, 1, marks("ff")));
+    let kept = |number| [(1, checkpoint(&mine, number, 5))];
+    let stored = |number| checkpoints(&mine, held.rv, &kept(number), 9);
     let pairs = [
         (segment(&mine, held.rv, first.clone(), 9), segment(&mine, held.rv, second.clone(), 9)),
+        (segment(&mine, held.rv, first.clone(), 9), stored(0)),
+        (stored(0), stored(1)),
+        (stored(0), segment(&mine, held.rv, first.clone(), 9)),
+        (release(&mine, held.rv, None, 5, 9), with_checkpoints(release(&mine, held.rv, None, 5, 9), &kept(0))),
         (mark(&mine, held.rv, 0), mark(&mine, held.rv, 1)),
         (release(&mine, held.rv, Some(first.clone()), 5, 9), release(&mine, held.rv, Some(second), 5, 9)),
         (release(&mine, held.rv, None, 5, 9), release(&mine, held.rv, Some(first), 5, 9)),
@@ -419,6 +462,21 @@ fn a_write_is_not_taken_for_another_of_its_attempt() {
         assert!(applied.landed_in(&after) && !not_applied.landed_in(&after), "{not_applied:?}");
         assert!(!applied.landed_in(&held), "{applied:?}");
     }
+}
+
+/// A checkpoint is replaced by the next, lives on in the next attempt, and ends with its task.
+#[test]
+fn a_checkpoint_lives_as_long_as_its_task_is_open() {
+    let of = |path: &Path| path.0.work.checkpoints.iter().map(checkpoint_text).collect::<Vec<_>>();
+    let mine = || Path::submitted(spec(4, None)).then(|_| claim("me", 0)).checkpoints([1], 5).checkpoints([1, 2], 9);
+    assert_eq!(of(&mine()), ["1:1-1", "2:1-2"]);
+    let resumed = mine().taken_over_by("third");
+    assert_eq!(of(&resumed), ["1:1-1", "2:1-2"]);
+    let past = resumed.0.work.past[0].clone();
+    assert_eq!((past.checkpointed_at_ms, past.lost_ms()), (Some(9), past.until_ms - 9));
+    assert_eq!(of(&resumed.checkpoints([2], 50).commits(".f..")), ["2:2-2"]);
+    assert_eq!(of(&mine().commits("ssss")), [""; 0]);
+    assert_eq!(of(&mine().then(|_| end(EndReason::Cancelled, 10))), [""; 0]);
 }
 
 #[test]
@@ -454,14 +512,19 @@ fn every_write_but_renewals_and_touches_is_an_event_for_people() {
         let (_, write) =
             events(&View::of(chunk.as_ref())).into_iter().find(|(name, _)| *name == event).expect("an event");
         let after = Chunk::apply(chunk.as_ref(), &write).expect("a success of the table");
-        Event::of_chunk(&write, &after).map_or("nothing".into(), |event| serde_json::to_string(&event).expect("JSON"))
+        let told: Vec<String> =
+            Event::of_chunk(&write, &after).map(|event| serde_json::to_string(&event).expect("JSON")).collect();
+        if told.is_empty() { "nothing".to_owned() } else { told.join(" ") }
     };
     let told = [
         ("absent", "T1 submit"),
         ("queued", "T2 claim"),
         ("another's", "T3 take over, owner gone"),
         ("mine", "T4 heartbeat"),
+        ("another's, with a checkpoint", "T3 take over, owner gone"),
         ("mine", "T5 segment of 1"),
+        ("mine", "T5 checkpoint of 1"),
+        ("mine", "T7 release, checkpoint of 1"),
         ("mine", "T6 mark 2"),
         ("mine", "T7 release until 160s, segment of 1, tally of 2"),
         ("mine", "T8 finish with the rest"),

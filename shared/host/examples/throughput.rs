@@ -123,6 +123,7 @@ async fn rate(host: &Host, what: &str, calls: usize, tasks: u32, manifest: Manif
         deadline_ms: None,
         budget: None,
         stop_on_failure: false,
+        checkpoint: None,
     };
     let warm = async |call: &Call| assert_eq!(host.call(call.clone()).await.answers.tasks(), tasks, "{what}");
     futures::future::join_all((0..calls).map(|_| warm(&call))).await;

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -23,6 +24,7 @@ use tokio_util::{
 
 use crate::{
     capture::LogPipe,
+    checkpoint::{self, Watched},
     desk::{Desk, Phase},
     limits,
     package::Package,
@@ -53,6 +55,8 @@ pub(crate) struct Child {
     exit: watch::Receiver<Option<ExitStatus>>,
     started: Instant,
     ended: bool,
+    /// Where its checkpoints lie, if it leaves any.
+    dir: PathBuf,
     _package: Arc<Package>,
     _listener: AbortOnDropHandle<()>,
     _reader: AbortOnDropHandle<()>,
@@ -79,7 +83,10 @@ impl Child {
         command.env("LAMBDA_TASK_ROOT", &package.dir).env("LAMBDA_RUNTIME_DIR", &package.dir);
         command.env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/sheaf/{}", call.function.name));
         command.env("AWS_LAMBDA_LOG_STREAM_NAME", &*call.function.version);
-        command.envs(&call.manifest.env).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.envs(&call.manifest.env);
+        let checkpoint = checkpoint::path(call, dir.path());
+        command.envs(checkpoint.iter().map(|path| (checkpoint::VARIABLE, path)));
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let started = Instant::now();
         let mut process = spawn(&mut command).await.map_err(|error| not_started("bootstrap", explain(error)))?;
         // It holds the writing ends of the log pipe, which must end with the child.
@@ -91,6 +98,7 @@ impl Child {
         }
         tracing::debug!(function = %call.function, pid = group.leader(), "child started");
 
+        let home = dir.path().to_owned();
         let (exit_sender, exit) = watch::channel(None);
         tracker.spawn(async move {
             let status = process.wait().await.unwrap_or_else(|_| ExitStatus::from_raw(0));
@@ -101,10 +109,11 @@ impl Child {
             exit_sender.send_replace(Some(status));
             drop(dir);
         });
-        let desk = Arc::new(Desk::new(Arc::clone(&log)));
+        let desk = Arc::new(Desk::new(Arc::clone(&log), checkpoint));
         let listener = AbortOnDropHandle::new(tokio::spawn(runtime_api::serve(listener, Arc::clone(&desk))));
         let reader = log.spawn_reader();
-        Ok(Self { group, desk, exit, started, ended: false, _package: package, _listener: listener, _reader: reader })
+        let (_package, _listener, _reader) = (package, listener, reader);
+        Ok(Self { group, desk, exit, started, ended: false, dir: home, _package, _listener, _reader })
     }
 
     /// Whether it can take another call.
@@ -114,10 +123,21 @@ impl Child {
 
     /// Runs a call until it is done or the child is lost, and gives it back. Dropping the future loses the call; the child
     /// is then to be dropped too.
-    pub(crate) async fn run(&mut self, run: Run, table: &ProcTable, closing: &CancellationToken) -> (Run, Ended) {
+    pub(crate) async fn run(&mut self, mut run: Run, table: &ProcTable, closing: &CancellationToken) -> (Run, Ended) {
         let call = Arc::clone(&run.call);
+        let mut watched = match Watched::start(&call, &self.dir).await {
+            Ok(watched) => watched,
+            Err(error) => {
+                let failure = Failure::new(FailureKind::NotStarted, format!("the checkpoint: {error}"));
+                run.report.unanswered = Some(failure.clone());
+                return (run, self.not_started(failure));
+            }
+        };
         self.desk.put(run);
-        let ended = self.watch(&call, table, closing).await;
+        let ended = self.watch(&call, table, closing, &mut watched).await;
+        if let Some(watched) = watched {
+            watched.end().await;
+        }
         let mut run = self.desk.take().unwrap_or_else(|| Run::new(call));
         if let Ended::NotStarted(failure) = &ended {
             run.report.unanswered = Some(failure.clone());
@@ -125,7 +145,13 @@ impl Child {
         (run, ended)
     }
 
-    async fn watch(&mut self, call: &Call, table: &ProcTable, closing: &CancellationToken) -> Ended {
+    async fn watch(
+        &mut self,
+        call: &Call,
+        table: &ProcTable,
+        closing: &CancellationToken,
+        watched: &mut Option<Watched>,
+    ) -> Ended {
         let pause = limits::SAMPLE.min(Duration::from_millis(call.manifest.timeout_ms.max(1)));
         let mut exit = self.exit.clone();
         loop {
@@ -134,7 +160,15 @@ impl Child {
                 () = self.desk.turn.notified() => {}
                 () = ended(&mut exit) => return self.exited().await,
                 () = closing.cancelled() => return Ended::Closing,
-                () = tokio::time::sleep(pause) => self.look_at_memory(call, table),
+                () = tokio::time::sleep(pause) => {
+                    self.look_at_memory(call, table);
+                    if let Some(watched) = watched
+                        && watched.look(self.group).await
+                    {
+                        // Its last checkpoint is in; what it has in hand is not answered.
+                        return self.lose();
+                    }
+                }
             }
             let now = Instant::now();
             match self.desk.phase() {

@@ -18,6 +18,7 @@ use crate::{
     allowance::{Allowance, Until, run_us},
     answer,
     capture::{self, Tail},
+    checkpoint::{self, Watched},
     host::Shared,
     limits,
     placeholder::Template,
@@ -27,13 +28,15 @@ use crate::{
 /// Why a command was stopped before its end.
 enum Stopped {
     Failed(Failure),
+    /// Its last checkpoint is in.
+    Checkpointed,
     Closing,
 }
 
 /// Runs a call of a command.
 pub(crate) async fn run(call: &Call, argv: &[String], host: &Shared) -> Report {
     let mut report = Report::default();
-    let template = match Template::parse(argv) {
+    let template = match Template::parse(argv, call.checkpoint.is_some()) {
         Ok(template) => template,
         Err(failure) => {
             let failed = |&task: &u32| Failed { task, failure: failure.clone(), run_us: 0 };
@@ -53,11 +56,14 @@ pub(crate) async fn run(call: &Call, argv: &[String], host: &Shared) -> Report {
         let until = allowance.until(started, 1);
         let result = run_task(call, task, &template, &mut programs, until, &mut tail, host).await;
         let ran_us = run_us(started, Instant::now());
+        if let Some(checkpoint) = &call.checkpoint {
+            tail.push(checkpoint.take_notes().as_bytes());
+        }
         let log = tail.take();
         let kept = match result {
             Ok(result) => answer::keep(&call.manifest, &mut report.answers, task, &result, ran_us),
             Err(Stopped::Failed(failure)) => Err(failure),
-            Err(Stopped::Closing) => break,
+            Err(Stopped::Checkpointed | Stopped::Closing) => break,
         };
         if !log.is_empty() {
             // A log that finds no room is dropped: the answers matter more.
@@ -107,26 +113,34 @@ async fn run_task(
     tail: &mut Tail,
     host: &Shared,
 ) -> Result<Vec<u8>, Stopped> {
-    let payload = call.pack.payload_bytes(task);
-    let mut arguments = template.fill(&payload).map_err(Stopped::Failed)?.into_iter();
-    let program = programs.find(arguments.next().unwrap_or_default()).map_err(Stopped::Failed)?;
     let failed = |what: &str, error: std::io::Error| {
         Stopped::Failed(Failure::new(FailureKind::NotStarted, format!("{what}: {error}")))
     };
     let mut dir = host.scratch.dir().map_err(|error| failed("the scratch directory", error))?;
+    let checkpoint = checkpoint::path(call, dir.path());
+    let payload = call.pack.payload_bytes(task);
+    let mut arguments = template.fill(&payload, checkpoint.as_deref()).map_err(Stopped::Failed)?.into_iter();
+    let program = programs.find(arguments.next().unwrap_or_default()).map_err(Stopped::Failed)?;
     let mut command = process::command(&program, call, dir.path(), dir.path());
     command.args(arguments);
     command.env("SHEAF_TASK", format!("{}/{task}", call.chunk)).env("SHEAF_EPOCH", call.epoch.to_string());
-    command.envs(&call.manifest.env).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(&call.manifest.env).envs(checkpoint.map(|path| (checkpoint::VARIABLE, path)));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let has_stdin = template.is_plain() && !payload.is_empty();
     command.stdin(if has_stdin { Stdio::piped() } else { Stdio::null() });
+    let mut watched = Watched::start(call, dir.path()).await.map_err(|error| failed("the checkpoint", error))?;
     let process = command.spawn().map_err(|error| Stopped::Failed(not_spawned(&program, &error)))?;
     let group = Group::new(process.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
     let guard = KillOnDrop::new(group);
     host.scratch.record(&dir, group.leader()).map_err(|error| failed("the record", error))?;
 
     let mut running = Running::new(process, guard, group, &payload);
-    let status = running.finish(call, until, tail, host).await?;
+    let status = running.finish(call, until, tail, host, &mut watched).await;
+    let succeeded = status.as_ref().is_ok_and(ExitStatus::success);
+    if let Some(watched) = watched.filter(|_| !succeeded) {
+        watched.end().await;
+    }
+    let status = status?;
     let mut result = std::mem::take(&mut running.result);
     if running.ended_alone {
         dir.release();
@@ -169,6 +183,7 @@ impl<'a> Running<'a> {
         until: Until,
         tail: &mut Tail,
         host: &Shared,
+        watched: &mut Option<Watched>,
     ) -> Result<ExitStatus, Stopped> {
         let limit = call.manifest.output_bytes_max;
         let mut status: Option<(ExitStatus, Instant)> = None;
@@ -207,6 +222,11 @@ impl<'a> Running<'a> {
                     Some((status, _)) => return Ok(status),
                     None => {
                         self.look(call, until, host)?;
+                        if let Some(watched) = watched
+                            && watched.look(self.group).await
+                        {
+                            return Err(Stopped::Checkpointed);
+                        }
                         look = Instant::now() + limits::SAMPLE;
                     }
                 }

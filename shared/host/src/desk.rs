@@ -5,6 +5,7 @@
 //! stop what runs too long. All of it is one small state behind one lock that is never held across an await.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -56,6 +57,8 @@ pub(crate) struct Invocation {
     pub(crate) body: Bytes,
     /// The task, or the first of a batch.
     pub(crate) task: TaskId,
+    /// Where its checkpoint lies, if its function writes any.
+    pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) deadline_ms: u64,
 }
 
@@ -106,6 +109,8 @@ pub(crate) enum Phase {
 pub(crate) struct Desk {
     state: Mutex<State>,
     log: Arc<LogPipe>,
+    /// Where the child leaves checkpoints, if it does.
+    checkpoint: Option<PathBuf>,
     nonce: u64,
     /// Wakes a connection that waits for work.
     work: Notify,
@@ -127,7 +132,7 @@ struct State {
 }
 
 impl Desk {
-    pub(crate) fn new(log: Arc<LogPipe>) -> Self {
+    pub(crate) fn new(log: Arc<LogPipe>, checkpoint: Option<PathBuf>) -> Self {
         let state = State {
             ready: false,
             spoiled: false,
@@ -140,7 +145,7 @@ impl Desk {
         };
         let nonce = Uuid::new_v4().as_u64_pair().0;
         let (work, turn, connections) = Default::default();
-        Self { state: Mutex::new(state), log, nonce, work, turn, connections }
+        Self { state: Mutex::new(state), log, checkpoint, nonce, work, turn, connections }
     }
 
     // The call's side.
@@ -247,7 +252,7 @@ impl Desk {
             let log = self.log.cut();
             state.close(in_hand, Err(Failure::new(FailureKind::BadAnswer, message)), log);
         }
-        let begun = state.begin(self.nonce);
+        let begun = state.begin(self.nonce, self.checkpoint.as_ref());
         if begun.is_none() && state.run.is_some() {
             drop(state);
             self.turn.notify_one();
@@ -320,7 +325,7 @@ impl State {
         }
     }
 
-    fn begin(&mut self, nonce: u64) -> Option<Invocation> {
+    fn begin(&mut self, nonce: u64, checkpoint: Option<&PathBuf>) -> Option<Invocation> {
         let now = Instant::now();
         let run = self.run.as_mut().filter(|_| !self.spoiled)?;
         let (body, tasks) = loop {
@@ -351,6 +356,7 @@ impl State {
             id: Uuid::from_u64_pair(nonce, self.serial),
             body,
             task: TaskId { chunk: run.call.chunk, index },
+            checkpoint: checkpoint.cloned(),
             deadline_ms: run.allowance.unix_ms(in_hand.until.at),
         };
         self.in_hand = Some(in_hand);
@@ -361,6 +367,8 @@ impl State {
     fn close(&mut self, in_hand: InHand, said: Result<Bytes, Failure>, log: Vec<u8>) {
         self.idle_since = Instant::now();
         let Some(run) = &mut self.run else { return };
+        let notes = run.call.checkpoint.as_ref().map(|checkpoint| checkpoint.take_notes()).unwrap_or_default();
+        let log = if notes.is_empty() { log } else { [notes.into_bytes(), log].concat() };
         let ran_us = run_us(in_hand.started, self.idle_since);
         let first = match &in_hand.tasks {
             Tasks::One(task) => *task,

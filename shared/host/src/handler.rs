@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -14,9 +15,10 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use sheaf_api::{
     FormatError, Pack, SegmentBuilder,
+    checkpoint::{Checkpoint, Written},
     run::{Call, Failed},
 };
-use sheaf_core::{Failure, FailureKind, FunctionName, TaskId};
+use sheaf_core::{Failure, FailureKind, FunctionName, TaskId, limits::CHECKPOINT_BYTES_MAX};
 
 /// Which task a handler runs.
 #[derive(Clone)]
@@ -27,13 +29,16 @@ pub struct TaskContext {
     pub epoch: u32,
     pub(crate) pack: Pack,
     pub(crate) stopped: Arc<AtomicBool>,
+    checkpoint: Option<Arc<Checkpoint>>,
+    began: Instant,
 }
 
 impl TaskContext {
     pub(crate) fn of(call: &Call, stopped: Arc<AtomicBool>) -> Self {
         let index = call.tasks.first().copied().unwrap_or_default();
         let task = TaskId { chunk: call.chunk, index };
-        Self { task, epoch: call.epoch, pack: call.pack.clone(), stopped }
+        let (pack, checkpoint) = (call.pack.clone(), call.checkpoint.clone());
+        Self { task, epoch: call.epoch, pack, stopped, checkpoint, began: Instant::now() }
     }
 
     /// The user's key of the task; empty when it has none.
@@ -45,6 +50,28 @@ impl TaskContext {
     /// down. A handler that takes long should look now and then, and return anything: nothing else can stop it.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The checkpoint that an earlier attempt at the task [left](Self::save), for a function that is declared to write them.
+    pub fn restored(&self) -> Option<&Bytes> {
+        self.checkpoint.as_ref()?.restored.as_ref()
+    }
+
+    /// Leaves a checkpoint, from which the task's next attempt goes on. It is stored as often as the manifest says; of those
+    /// left in between, the last counts. False if it is not kept: it has more than
+    /// [`CHECKPOINT_BYTES_MAX`](sheaf_core::limits::CHECKPOINT_BYTES_MAX) bytes, or the function is not declared to write them.
+    pub fn save(&self, bytes: Bytes) -> bool {
+        let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| bytes.len() <= CHECKPOINT_BYTES_MAX) else {
+            return false;
+        };
+        checkpoint.lay(Written { bytes, run_ms: self.began.elapsed().as_millis() as u64 });
+        true
+    }
+
+    /// Whether the worker has to stop, and wants a last checkpoint: a handler [leaves](Self::save) one and returns an error,
+    /// which is not counted.
+    pub fn is_asked(&self) -> bool {
+        self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_asked())
     }
 }
 

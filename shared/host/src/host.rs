@@ -179,6 +179,9 @@ impl Host {
         if let Some(&task) = call.tasks.iter().find(|&&task| task >= call.pack.tasks()) {
             return not_started(format!("there is no task {task} in a pack of {}", call.pack.tasks()));
         }
+        if call.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_asked()) {
+            return Report::default();
+        }
         let manifest = Arc::clone(&call.manifest);
         match &manifest.kind {
             FunctionKind::Package { digest, handler } => shared.run_package(Arc::new(call), *digest, handler).await,

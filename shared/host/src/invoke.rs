@@ -58,7 +58,7 @@ fn context(call: &Call, index: u32) -> String {
     let task = TaskId { chunk: call.chunk, index };
     let with = |key| {
         let mut text = String::new();
-        write_context(&mut text, call.epoch, task, key).expect("a string takes what is written to it");
+        write_context(&mut text, call.epoch, task, key, None).expect("a string takes what is written to it");
         text
     };
     let whole = with(call.pack.key(index));

@@ -34,6 +34,7 @@
 //!         deadline_ms: None,
 //!         budget: None,
 //!         stop_on_failure: false,
+//!         checkpoint: None,
 //!     })
 //!     .await;
 //! assert_eq!(report.answers.tasks(), 1);
@@ -64,6 +65,21 @@
 //! stdout is the result, without one newline at its end when the result is text; stderr is the log. The working directory,
 //! `HOME` and `TMPDIR` are fresh. `SHEAF_TASK` and `SHEAF_EPOCH` name the task. No shell is involved, and a value that
 //! fills a placeholder stays one argument.
+//!
+//! # Checkpoints
+//! A function whose manifest has `checkpoint_every_ms` may leave a **checkpoint**: a file from which the next attempt at its task
+//! goes on. `SHEAF_CHECKPOINT` is the file's path (a command also finds it as `{checkpoint}`, a package as the member
+//! `checkpoint` of the client context's `custom`). If an earlier attempt left one, it is there when the task starts. The
+//! function replaces it at any time by **writing beside it and renaming**; one that changes while it is read is not kept, nor
+//! is one of more than [`CHECKPOINT_BYTES_MAX`](sheaf_core::limits::CHECKPOINT_BYTES_MAX), which the task's log tells.
+//!
+//! The file is looked at every `checkpoint_every_ms`, and when the task ends without a result. When the worker has to stop,
+//! the process that the host started (not its children) is sent **`SIGUSR1`**: it should write a checkpoint at once, and need
+//! not end; it is ended as soon as the checkpoint is read, and how it ends is then not counted. Functions that declare no
+//! checkpoints are never sent it. A handler is given the same through [`TaskContext::restored`], [`TaskContext::save`] and
+//! [`TaskContext::is_asked`].
+//!
+//! A task that is tried again after an error, too, finds its last checkpoint. Its timeout begins anew with each attempt.
 //!
 //! # Lambda functions by ARN
 //! Invoked through the host's [`Invoker`], one request per task, or per batch with `batch = true`. The event is the payload as
@@ -116,6 +132,7 @@ mod allowance;
 mod answer;
 pub mod batch;
 mod capture;
+mod checkpoint;
 mod child;
 mod command;
 mod desk;

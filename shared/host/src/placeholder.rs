@@ -1,12 +1,21 @@
 //! Placeholders in a command's arguments.
 //!
 //! `{name}` is the member `name` of a payload that is a JSON object: the text of a string, the JSON of anything else. `{}`
-//! is the whole payload. `{{` and `}}` are braces. A value stays one argument whatever it holds, as no shell reads it.
+//! is the whole payload. `{checkpoint}` is the path of the task's checkpoint, for a function that writes them. `{{` and `}}` are braces. A value stays one argument whatever it holds, as no shell reads it.
 
-use std::{borrow::Cow, collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::Path,
+};
 
 use serde_json::value::RawValue;
 use sheaf_core::{Failure, FailureKind};
+
+/// The placeholder of a checkpoint's path.
+const CHECKPOINT: &str = "checkpoint";
 
 /// A command's arguments, read once per call.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,28 +28,32 @@ enum Part {
     Text(String),
     Payload,
     Member(String),
+    Checkpoint,
 }
 
 impl Template {
-    /// Reads arguments.
-    pub(crate) fn parse(argv: &[String]) -> Result<Self, Failure> {
-        let arguments = argv.iter().map(|argument| parts(argument)).collect::<Result<_, _>>()?;
+    /// Reads arguments; `{checkpoint}` is a member of the payload to a function that writes none.
+    pub(crate) fn parse(argv: &[String], has_checkpoint: bool) -> Result<Self, Failure> {
+        let mut arguments = argv.iter().map(|argument| parts(argument)).collect::<Result<Vec<_>, _>>()?;
+        let is_checkpoint =
+            |part: &&mut Part| has_checkpoint && matches!(part, Part::Member(name) if name == CHECKPOINT);
+        arguments.iter_mut().flatten().filter(is_checkpoint).for_each(|part| *part = Part::Checkpoint);
         Ok(Self { arguments })
     }
 
     /// Whether the payload goes to stdin, as no argument takes anything from it.
     pub(crate) fn is_plain(&self) -> bool {
-        self.arguments.iter().flatten().all(|part| matches!(part, Part::Text(_)))
+        self.arguments.iter().flatten().all(|part| matches!(part, Part::Text(_) | Part::Checkpoint))
     }
 
     fn has_members(&self) -> bool {
         self.arguments.iter().flatten().any(|part| matches!(part, Part::Member(_)))
     }
 
-    /// The arguments for a payload.
-    pub(crate) fn fill(&self, payload: &[u8]) -> Result<Vec<OsString>, Failure> {
+    /// The arguments for a payload, of a task whose checkpoint lies there, if its function writes them.
+    pub(crate) fn fill(&self, payload: &[u8], checkpoint: Option<&Path>) -> Result<Vec<OsString>, Failure> {
         let members = if self.has_members() { members(payload)? } else { HashMap::new() };
-        self.arguments.iter().map(|parts| argument(parts, payload, &members)).collect()
+        self.arguments.iter().map(|parts| argument(parts, payload, &members, checkpoint)).collect()
     }
 }
 
@@ -52,13 +65,22 @@ fn members(payload: &[u8]) -> Result<Members<'_>, Failure> {
     })
 }
 
-fn argument(parts: &[Part], payload: &[u8], members: &Members<'_>) -> Result<OsString, Failure> {
+fn argument(
+    parts: &[Part],
+    payload: &[u8],
+    members: &Members<'_>,
+    checkpoint: Option<&Path>,
+) -> Result<OsString, Failure> {
     let mut argument = Vec::new();
     for part in parts {
         let name = match part {
             Part::Text(text) => {
                 argument.extend_from_slice(text.as_bytes());
                 continue;
+            }
+            Part::Checkpoint => {
+                argument.extend_from_slice(checkpoint.unwrap_or(Path::new("")).as_os_str().as_bytes());
+                CHECKPOINT
             }
             Part::Payload => {
                 argument.extend_from_slice(payload);
@@ -121,8 +143,8 @@ mod tests {
     use super::*;
 
     fn fill(argument: &str, payload: &[u8]) -> Result<String, String> {
-        let template = Template::parse(&[argument.to_owned()]).map_err(|failure| failure.message)?;
-        let filled = template.fill(payload).map_err(|failure| failure.message)?;
+        let template = Template::parse(&[argument.to_owned()], false).map_err(|failure| failure.message)?;
+        let filled = template.fill(payload, None).map_err(|failure| failure.message)?;
         Ok(filled.into_iter().map(|argument| argument.into_string().expect("UTF-8")).collect())
     }
 
@@ -164,14 +186,25 @@ mod tests {
 
     #[test]
     fn only_arguments_without_placeholders_leave_the_payload_to_stdin() {
-        let plain = |argument: &str| Template::parse(&[argument.to_owned()]).expect("valid").is_plain();
+        let plain = |argument: &str| Template::parse(&[argument.to_owned()], false).expect("valid").is_plain();
         assert!(plain("a") && plain("{{}}") && plain(""));
         assert!(!plain("{}") && !plain("{a}"));
     }
 
+    /// It takes nothing from the payload, which still goes to stdin.
+    #[test]
+    fn a_checkpoint_is_a_path() {
+        let parse =
+            |has_checkpoint| Template::parse(&["--resume={checkpoint}".to_owned()], has_checkpoint).expect("valid");
+        let filled = parse(true).fill(b"any", Some(Path::new("/run/7/c"))).expect("a path");
+        assert_eq!((filled, parse(true).is_plain()), (vec![OsString::from("--resume=/run/7/c")], true));
+        let filled = parse(false).fill(br#"{"checkpoint": 5}"#, None).expect("a member");
+        assert_eq!((filled, parse(false).is_plain()), (vec![OsString::from("--resume=5")], false));
+    }
+
     #[test]
     fn arguments_need_not_be_text() {
-        let template = Template::parse(&["{}".to_owned()]).expect("valid");
-        assert_eq!(template.fill(b"\xff").expect("bytes")[0].as_encoded_bytes(), b"\xff");
+        let template = Template::parse(&["{}".to_owned()], false).expect("valid");
+        assert_eq!(template.fill(b"\xff", None).expect("bytes")[0].as_encoded_bytes(), b"\xff");
     }
 }

@@ -40,6 +40,12 @@ impl Group {
         pid.is_some_and(|pid| kill_process_group(pid, signal).is_ok())
     }
 
+    /// Sends a signal to the leader alone: nobody else was started to understand it. Whether it was there to get it.
+    pub(crate) fn tell(self, signal: Signal) -> bool {
+        let pid = Pid::from_raw(self.leader).filter(|_| self.leader > 1);
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
+    }
+
     /// Kills the group, and its leader's descendants that left it, as far as `rows` still knows them.
     pub(crate) fn kill_all(self, rows: &[Row]) {
         let members = proc_table::members(rows, self.leader);

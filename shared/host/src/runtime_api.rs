@@ -8,9 +8,9 @@
 //! What a task is comes in `Lambda-Runtime-Client-Context`, in the shape that runtimes hand to functions as the client
 //! context: `{"custom":{"job":…,"chunk":…,"task":…,"epoch":…,"key":…},"env":{}}`. All values of `custom` are strings,
 //! which some runtimes insist on; `task` is the task's whole id, `chunk` the number of its chunk, `key` is there when the
-//! task has one. In a batch they are those of its first task.
+//! task has one, `checkpoint` (a path) when the function writes checkpoints. In a batch they are those of its first task.
 
-use std::{convert::Infallible, fmt::Write, io, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, fmt::Write, io, net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -249,7 +249,7 @@ impl Write for HeaderText {
 }
 
 fn write_headers(text: &mut HeaderText, invocation: &Invocation) -> Result<[usize; 5], std::fmt::Error> {
-    let Invocation { call, id, task, deadline_ms, .. } = invocation;
+    let Invocation { call, id, task, checkpoint, deadline_ms, .. } = invocation;
     let (nonce, serial) = id.as_u64_pair();
     let mut ends = [0; 5];
     write!(text, "{}", id.hyphenated())?;
@@ -261,18 +261,26 @@ fn write_headers(text: &mut HeaderText, invocation: &Invocation) -> Result<[usiz
     let (seconds, child) = ((deadline_ms / 1_000) & 0xffff_ffff, nonce >> 32);
     write!(text, "Root=1-{seconds:08x}-{child:08x}{serial:016x};Sampled=0")?;
     ends[3] = text.0.len();
-    write_context(text, call.epoch, *task, call.pack.key(task.index))?;
+    write_context(text, call.epoch, *task, call.pack.key(task.index), checkpoint.as_deref())?;
     ends[4] = text.0.len();
     Ok(ends)
 }
 
-/// The client context of a task; no key is written where it is empty.
-pub(crate) fn write_context(text: &mut impl Write, epoch: u32, task: TaskId, key: &str) -> std::fmt::Result {
+/// The client context of a task; no key is written where it is empty, and no checkpoint where there is none to be left.
+pub(crate) fn write_context(
+    text: &mut impl Write,
+    epoch: u32,
+    task: TaskId,
+    key: &str,
+    checkpoint: Option<&Path>,
+) -> std::fmt::Result {
     let (job, chunk) = (task.chunk.job, task.chunk.number);
     write!(text, r#"{{"custom":{{"job":"{job}","chunk":"{chunk}","task":"{task}","epoch":"{epoch}""#)?;
-    if !key.is_empty() {
-        text.write_str(r#","key":""#)?;
-        write_escaped(text, key)?;
+    let path = checkpoint.map(|path| path.to_string_lossy());
+    for (name, value) in [("key", Some(key.into()).filter(|_| !key.is_empty())), ("checkpoint", path)] {
+        let Some(value): Option<Cow<'_, str>> = value else { continue };
+        write!(text, r#","{name}":""#)?;
+        write_escaped(text, &value)?;
         text.write_str("\"")?;
     }
     text.write_str(r#"},"env":{}}"#)

@@ -3,11 +3,13 @@
 //! Keys are big-endian, so that they sort as their numbers do. Rows begin with a version byte; rows of things that grow new
 //! fields are JSON, the chunk, of which there are many, is postcard.
 
-use serde::{Serialize, de::DeserializeOwned};
-use sheaf_core::{Chunk, ChunkKey, ChunkTotals, Due, FunctionName, FunctionRef, JobId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sheaf_core::{Chunk, ChunkKey, ChunkSpec, ChunkState, ChunkTotals, Due, FunctionName, FunctionRef, JobId, WorkV1};
 use sheaf_protocol::StoreError;
 
 const VERSION: u8 = 1;
+/// Chunks have checkpoints since their second version; the first is still read.
+const CHUNK_VERSION: u8 = 2;
 /// What a new row has room for.
 const ROW_BYTES: usize = 256;
 
@@ -110,25 +112,44 @@ fn damaged(object: impl ToString, detail: impl ToString) -> StoreError {
 }
 
 /// A row with nothing but its version, and room for what most rows hold: one grown from a byte is allocated seven times.
-fn row() -> Vec<u8> {
+fn row(version: u8) -> Vec<u8> {
     let mut row = Vec::with_capacity(ROW_BYTES);
-    row.push(VERSION);
+    row.push(version);
     row
 }
 
 pub(crate) fn encode_chunk(chunk: &Chunk) -> Vec<u8> {
-    postcard::to_extend(chunk, row()).expect("plain structs become postcard")
+    postcard::to_extend(chunk, row(CHUNK_VERSION)).expect("plain structs become postcard")
 }
 
-pub(crate) fn decode_chunk(row: &[u8]) -> Result<Chunk, StoreError> {
-    match row {
-        [VERSION, rest @ ..] => postcard::from_bytes(rest).map_err(|error| damaged("a chunk", error)),
-        _ => Err(damaged("a chunk", "it was written by another version")),
+/// A chunk as the first version wrote it.
+#[derive(Deserialize)]
+struct ChunkV1 {
+    spec: ChunkSpec,
+    state: ChunkState,
+    work: WorkV1,
+    epoch: u32,
+    rv: u64,
+    due_ms: Due,
+}
+
+impl From<ChunkV1> for Chunk {
+    fn from(ChunkV1 { spec, state, work, epoch, rv, due_ms }: ChunkV1) -> Self {
+        Self { spec, state, work: work.into(), epoch, rv, due_ms }
     }
 }
 
+pub(crate) fn decode_chunk(row: &[u8]) -> Result<Chunk, StoreError> {
+    let read = match row {
+        [CHUNK_VERSION, rest @ ..] => postcard::from_bytes(rest),
+        [VERSION, rest @ ..] => postcard::from_bytes::<ChunkV1>(rest).map(Chunk::from),
+        _ => return Err(damaged("a chunk", "it was written by another version")),
+    };
+    read.map_err(|error| damaged("a chunk", error))
+}
+
 pub(crate) fn encode_json(value: &impl Serialize) -> Vec<u8> {
-    let mut row = row();
+    let mut row = row(VERSION);
     serde_json::to_writer(&mut row, value).expect("plain structs become JSON");
     row
 }
@@ -150,5 +171,34 @@ pub(crate) fn decode_keys(row: &[u8]) -> Result<Vec<ChunkKey>, StoreError> {
     match row {
         [VERSION, rest @ ..] => Ok(rest.chunks_exact(20).filter_map(parse_chunk).collect()),
         _ => Err(damaged("the feed", "it was written by another version")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the first version wrote for a chunk of four tasks, claimed for the second time, with a segment and a tally.
+    const FIRST: &str = "01266a6f625f30373037303730373037303730373037303730373037303730373037303730372f330764656661756c74040c\
+        fd6ad1c2e792f4cb1c7af9be82806a548fffa613a25fed9338903ee8d793b86c64010101a0f7360501020577726b5f624d46f6ea01000401\
+        0101014d005a48604cfa203c785d8fa2dfb6389c72223011766efdcf837d63340af718ab6932010a0a01000101020101010577726b5f610a\
+        32010102059cd503";
+
+    #[test]
+    fn chunks_of_the_first_version_are_read() {
+        let byte = |at: usize| u8::from_str_radix(&FIRST[at..at + 2], 16).expect("hexadecimal digits");
+        let row: Vec<u8> = (0..FIRST.len()).step_by(2).map(byte).collect();
+        let chunk = decode_chunk(&row).expect("it is read");
+        assert_eq!(
+            (chunk.spec.key.number, chunk.spec.tasks, chunk.epoch, chunk.rv, chunk.due_ms),
+            (3, 4, 2, 5, 60_060)
+        );
+        assert_eq!((chunk.work.segments.len(), chunk.work.tallies[&1].attempts), (1, 2));
+        let past = &chunk.work.past[0];
+        assert_eq!((past.epoch, past.since_ms, past.until_ms, past.checkpointed_at_ms), (1, 10, 50, None));
+        assert_eq!(chunk.work.checkpoints.len(), 0);
+        let again = encode_chunk(&chunk);
+        assert_eq!((again[0], decode_chunk(&again).expect("what was written is read")), (CHUNK_VERSION, chunk));
+        assert!(decode_chunk(&[&[CHUNK_VERSION + 1], &again[1..]].concat()).is_err());
     }
 }

@@ -251,7 +251,9 @@ impl LocalStore {
         for (_, row) in engine.scan(Space::Chunks, Scan::new(&[], &[u8::MAX; 64], usize::MAX)).map_err(stopped)? {
             let chunk = keys::decode_chunk(&row)?;
             let segments = chunk.work.segments.iter().map(|segment| segment.key(&chunk.spec));
-            for key in segments.chain([chunk.spec.pack_key()]) {
+            let checkpoints =
+                chunk.work.checkpoints.iter().map(|(&task, checkpoint)| checkpoint.key(&chunk.spec, task));
+            for key in segments.chain(checkpoints).chain([chunk.spec.pack_key()]) {
                 if let Some(bytes) = engine.blob(&key).map_err(stopped)? {
                     world.blobs.insert(key, sheaf_core::Digest::of(&bytes));
                 }

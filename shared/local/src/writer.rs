@@ -343,9 +343,7 @@ impl Writer {
         if after.is_final() || matches!(write.event, ChunkEvent::Submit { .. }) {
             self.changed.push(write.key);
         }
-        if let Some(event) = Event::of_chunk(&write.event, &after) {
-            self.event(write.key.job, event);
-        }
+        Event::of_chunk(&write.event, &after).for_each(|event| self.event(write.key.job, event));
         self.chunks.insert(write.key, after.clone());
         Ok(after)
     }

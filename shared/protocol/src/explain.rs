@@ -1,8 +1,13 @@
 //! Why a task is where it is, and what it printed.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sheaf_api::{ApiError, Code, Pack, Segment, wire::TaskView};
-use sheaf_core::{Chunk, ChunkState, Failure, Outcome, ReleaseReason, SegmentRef, TaskId, TenantId, limits};
+use sheaf_api::{
+    ApiError, Code, Pack, Segment,
+    wire::{CheckpointView, TaskView},
+};
+use sheaf_core::{
+    Chunk, ChunkState, Failure, Outcome, PastAttempt, ReleaseReason, SegmentRef, TaskId, TenantId, limits,
+};
 
 use crate::{
     ports::{BlobStore, Clock, Ports, StateStore},
@@ -55,6 +60,13 @@ pub async fn task<P: Ports>(ports: &P, tenant: &TenantId, id: TaskId) -> Result<
         strikes: 0,
         crashes: chunk.work.crashes,
         past: chunk.work.past.clone(),
+        checkpoint: chunk.work.checkpoints.get(&id.index).map(|of| CheckpointView {
+            epoch: of.epoch,
+            bytes: of.bytes,
+            at_ms: of.at_ms,
+            run_ms: of.run_ms,
+        }),
+        lost_ms: lost_ms(&chunk),
         failure: None,
         result_bytes: None,
     };
@@ -83,6 +95,13 @@ pub async fn task<P: Ports>(ports: &P, tenant: &TenantId, id: TaskId) -> Result<
     }
     view.why = why(&view, &chunk, ports.clock().now_ms());
     Ok(view)
+}
+
+/// Run time of earlier attempts that no checkpoint holds, of a chunk that has had any.
+fn lost_ms(chunk: &Chunk) -> Option<u64> {
+    let past = &chunk.work.past;
+    let has_any = !chunk.work.checkpoints.is_empty() || past.iter().any(|past| past.checkpointed_at_ms.is_some());
+    has_any.then(|| past.iter().map(PastAttempt::lost_ms).sum())
 }
 
 /// The segment that holds a task, if its outcome is committed.
@@ -157,7 +176,11 @@ fn why(view: &TaskView, chunk: &Chunk, now_ms: u64) -> String {
                     lease.attempt.owner.worker
                 )
             } else {
-                format!("its chunk has been running on {} for {since:.1} s", lease.attempt.owner.worker)
+                let resumed = view.checkpoint.filter(|of| of.epoch < lease.attempt.epoch).map(|of| {
+                    format!(", going on from the checkpoint of attempt {} after {:.1} s", of.epoch, seconds(of.run_ms))
+                });
+                let resumed = resumed.unwrap_or_default();
+                format!("its chunk has been running on {} for {since:.1} s{resumed}", lease.attempt.owner.worker)
             }
         }
         (outcome, _, _) => format!("it is {}", outcome.map_or("open", Outcome::as_str)),

@@ -198,7 +198,7 @@ impl Pages {
 
 /// Removes a job that is over: first its bytes, then the rows that name them.
 pub async fn remove<P: Ports>(ports: &P, job: &Job) -> Result<(), StoreError> {
-    for prefix in ["p", "r", "l"] {
+    for prefix in ["p", "r", "l", "k"] {
         let prefix = format!("{prefix}/{}/{}/", job.tenant, job.id);
         retrying(ports, || ports.blobs().delete_prefix(&prefix)).await?;
     }

@@ -2,6 +2,7 @@
 //! blobs of every size that is kept differently, removals, and the store closed and opened again in between.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Write as _,
     os::unix::fs::FileExt,
@@ -348,8 +349,9 @@ impl Writer<'_> {
         }
         if road < 6 && chunk.spec.tasks > 1 {
             let Some((attempt, commit)) = self.commit(&chunk, true).await? else { return Ok(None) };
-            let event =
-                ChunkEvent::Segment { attempt, rv: chunk.rv, commit, tallies: Vec::new(), until_ms: NOW_MS + 60_000 };
+            let (tallies, checkpoints) = Default::default();
+            let (rv, until_ms) = (chunk.rv, NOW_MS + 60_000);
+            let event = ChunkEvent::Segment { attempt, rv, commit: Some(commit), tallies, checkpoints, until_ms };
             let Some(after) = self.apply_one(key, event).await? else { return Ok(None) };
             chunk = after;
         }
@@ -364,6 +366,7 @@ impl Writer<'_> {
                 rv: chunk.rv,
                 commit: None,
                 tallies: Vec::new(),
+                checkpoints: BTreeMap::new(),
                 now_ms,
                 not_before_ms: 0,
                 reason: ReleaseReason::BackOff,

@@ -86,6 +86,12 @@ bugs! {
     TenantIgnored,
     /// A second seal changes the first.
     SealAgain,
+    /// Checkpoints are named before they are stored, and some are lost.
+    CheckpointNotDurable,
+    /// The checkpoint of an attempt that was fenced off is named all the same.
+    CheckpointWithoutFence,
+    /// With a checkpoint that was replaced, the one that replaced it is deleted.
+    CheckpointDeletedWithOthers,
 }
 
 impl Bug {

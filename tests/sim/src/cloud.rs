@@ -12,7 +12,11 @@ use sheaf_core::{
 };
 use sheaf_protocol::{Hint, Put, SummaryEntry, Write, WriteError};
 
-use crate::{audit::Audit, bug::Bug, runner::Errand};
+use crate::{
+    audit::Audit,
+    bug::Bug,
+    runner::{Errand, Progress},
+};
 
 /// A job's summary, and which chunks it counts.
 #[derive(Debug, Clone, Default)]
@@ -138,6 +142,7 @@ impl Cloud {
             self.audit.broken(&violation);
         }
         self.check_named(before.as_ref(), &after);
+        self.check_checkpoints(before.as_ref(), &after);
         if !write.event.landed_in(&after) {
             let what = format!("{}: {} was applied, and its author cannot see that", write.key, event.transition());
             self.audit.unkept(what);
@@ -169,6 +174,46 @@ impl Cloud {
             if self.blobs.get(&self.blob_key(&key)).is_none_or(|(_, stored)| *stored != digest) {
                 self.audit.violated(format!("invariant 3: {} names {key}, which is not stored so", after.spec.key));
             }
+        }
+    }
+
+    /// That new checkpoints are what the recorded attempt wrote of the recorded task.
+    fn check_checkpoints(&mut self, before: Option<&Chunk>, after: &Chunk) {
+        for (&task, checkpoint) in &after.work.checkpoints {
+            if before.is_some_and(|before| before.work.checkpoints.get(&task) == Some(checkpoint)) {
+                continue;
+            }
+            self.audit.counts.one("checkpoints stored");
+            let key = checkpoint.key(&after.spec, task);
+            let chunk = after.spec.key;
+            let Some((bytes, _)) = self.blobs.get(&key).filter(|(_, stored)| *stored == checkpoint.digest) else {
+                self.audit.violated(format!("invariant 3: {chunk} names {key}, which is not stored so"));
+                continue;
+            };
+            let found = Progress::parse(bytes);
+            let salt = self.errand(chunk, task).map(|errand| errand.salt);
+            if found.epoch != checkpoint.epoch || Some(found.salt) != salt {
+                self.audit.violated(format!("invariant 5: the checkpoint of {chunk}/{task} is of something else"));
+            }
+        }
+    }
+
+    /// Deletes blobs by prefix, none of which may be a checkpoint that a chunk names while its job is there.
+    pub fn delete_prefix(&mut self, prefix: &str) {
+        let whole_task = prefix.starts_with("k/") && self.has(Bug::CheckpointDeletedWithOthers);
+        let prefix = match prefix.rsplit_once('/') {
+            Some((task, _)) if whole_task => task,
+            _ => prefix,
+        };
+        self.blobs.retain(|key, _| !key.starts_with(prefix));
+        let named = |chunk: &Chunk| {
+            let mut checkpoints = chunk.work.checkpoints.iter();
+            checkpoints.any(|(&task, checkpoint)| checkpoint.key(&chunk.spec, task).starts_with(prefix))
+        };
+        if prefix.starts_with("k/")
+            && let Some(chunk) = self.chunks.values().find(|chunk| named(chunk))
+        {
+            self.audit.violated(format!("invariant 3: a checkpoint that {} names is deleted", chunk.spec.key));
         }
     }
 
@@ -296,7 +341,8 @@ impl Cloud {
         if self.blobs.contains_key(&key) && !self.has(Bug::PutOverwrites) {
             return Put::Exists;
         }
-        if !(is_lost && self.has(Bug::PutNotDurable)) {
+        let bug = if key.starts_with("k/") { Bug::CheckpointNotDurable } else { Bug::PutNotDurable };
+        if !(is_lost && self.has(bug)) {
             let digest = Digest::of(&bytes);
             self.blobs.insert(key, (bytes, digest));
         }
@@ -332,7 +378,9 @@ impl Cloud {
         };
         let named = |chunk: &Chunk| {
             let segments: Vec<String> = chunk.work.segments.iter().map(|segment| segment.key(&chunk.spec)).collect();
-            segments.into_iter().chain([chunk.spec.pack_key()]).collect::<Vec<_>>()
+            let checkpoints =
+                chunk.work.checkpoints.iter().map(|(&task, checkpoint)| checkpoint.key(&chunk.spec, task));
+            segments.into_iter().chain(checkpoints).chain([chunk.spec.pack_key()]).collect::<Vec<_>>()
         };
         let stored = |key: String| self.blobs.get(&self.blob_key(&key)).map(|(_, digest)| (key, *digest));
         let jobs = self.jobs.iter().filter(|(id, _)| is_wanted(id));
@@ -351,19 +399,9 @@ impl Cloud {
         let Some(before) = before else { return event };
         let (fence, version) = (self.has(Bug::CommitWithoutFence), self.has(Bug::CommitWithoutVersion));
         if let Some(lease) = before.lease()
-            && let ChunkEvent::Segment { attempt, rv, commit, .. } = &mut event
-        {
-            if fence {
-                (*attempt, *rv) = (lease.attempt.clone(), before.rv);
-                (commit.segment.epoch, commit.segment.nonce) = (lease.attempt.epoch, lease.attempt.owner.nonce);
-            }
-            if version {
-                *rv = before.rv;
-            }
-        }
-        if let Some(lease) = before.lease()
-            && let ChunkEvent::Finish { attempt, rv, commit, .. } | ChunkEvent::Release { attempt, rv, commit, .. } =
-                &mut event
+            && let ChunkEvent::Segment { attempt, rv, commit, .. }
+            | ChunkEvent::Finish { attempt, rv, commit, .. }
+            | ChunkEvent::Release { attempt, rv, commit, .. } = &mut event
         {
             if fence {
                 (*attempt, *rv) = (lease.attempt.clone(), before.rv);
@@ -395,7 +433,7 @@ impl Cloud {
             ChunkEvent::End { reason, now_ms } if self.has(Bug::EndUnconditional) && before.is_final() => {
                 Ok(Chunk { state: ChunkState::Ended { reason: *reason, at_ms: *now_ms }, ..before.clone() })
             }
-            ChunkEvent::Segment { commit, .. } | ChunkEvent::Finish { commit: Some(commit), .. }
+            ChunkEvent::Segment { commit: Some(commit), .. } | ChunkEvent::Finish { commit: Some(commit), .. }
                 if self.has(Bug::CommitWithoutVersion) && reason == Refused::OutcomeChange =>
             {
                 let mut after = before.clone();
@@ -408,6 +446,14 @@ impl Cloud {
                 let deadline_ms = unseen.spec.deadline_ms.take();
                 let mut after = Chunk::apply(Some(&unseen), event)?;
                 after.spec.deadline_ms = deadline_ms;
+                Ok(after)
+            }
+            ChunkEvent::Segment { checkpoints, .. } | ChunkEvent::Release { checkpoints, .. }
+                if self.has(Bug::CheckpointWithoutFence) && reason == Refused::Fenced && !checkpoints.is_empty() =>
+            {
+                let mut after = before.clone();
+                after.rv += 1;
+                after.work.checkpoints.extend(checkpoints.clone());
                 Ok(after)
             }
             ChunkEvent::Heartbeat { .. } if self.has(Bug::FencedUntold) => Ok(before.clone()),

@@ -114,11 +114,14 @@ pub(crate) fn stranger() -> TenantId {
     "stranger".parse().expect("a tenant")
 }
 
+/// The function that writes checkpoints.
+pub(crate) const SAVING: &str = "saving";
+
 fn name(text: &str) -> FunctionName {
     text.parse().expect("a function's name")
 }
 
-/// The functions: one task at a time, a whole chunk at once, and one whose tasks keep their order.
+/// The functions: one task at a time, a whole chunk at once, one whose tasks keep their order, and one that writes checkpoints.
 fn functions() -> Vec<Manifest> {
     let handler = |text| Manifest {
         timeout_ms: 20_000,
@@ -128,6 +131,7 @@ fn functions() -> Vec<Manifest> {
         handler("single"),
         Manifest { batch: true, ..handler("batch") },
         Manifest { ordered: true, ..handler("ordered") },
+        Manifest { checkpoint_every_ms: Some(limits::CHECKPOINT_EVERY_MS_MIN), ..handler(SAVING) },
     ]
 }
 
@@ -237,6 +241,16 @@ fn job(number: u32, weather: Weather, rng: &mut fastrand::Rng) -> JobPlan {
     let us = 10f64.powf(rng.f64() * if rng.u32(..5) == 0 { 7.5 } else { 6.0 }) as u32;
     let guilty = rng.u32(..4) == 0;
     let salt = rng.u32(..) & 0xffff_0000;
+    let saves = function == "single" && salt >> 16 & 3 == 1;
+    // Long enough to be interrupted, some so long that they outlast the longest notice.
+    let us = match saves {
+        true if salt >> 18 & 1 == 1 => 150_000_000,
+        true => us.saturating_mul(30).clamp(2_000_000, 30_000_000),
+        false => us,
+    };
+    if saves {
+        plan.request.functions = vec![SAVING.to_owned()];
+    }
     let mut next = 0;
     let mut errand = |rng: &mut fastrand::Rng| {
         next += 1;

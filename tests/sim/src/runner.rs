@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Buf, BufMut};
-use sheaf_api::run::{Call, Failed, Report};
-use sheaf_core::{Failure, FailureKind};
+use bytes::{Buf, BufMut, Bytes};
+use sheaf_api::{
+    checkpoint::{Checkpoint, Written},
+    run::{Call, Failed, Report},
+};
+use sheaf_core::{Digest, Failure, FailureKind};
 use sheaf_protocol::{Clock, Runner};
 
 use crate::{audit::Start, ports::SimPorts};
@@ -88,6 +91,32 @@ impl Errand {
     }
 }
 
+/// What an errand of a function that saves leaves as its checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Whose it is.
+    pub salt: u32,
+    /// By which attempt.
+    pub epoch: u32,
+    /// How much of the errand is done, in µs.
+    pub done_us: u32,
+}
+
+impl Progress {
+    fn bytes(self) -> Bytes {
+        [self.salt, self.epoch, self.done_us].into_iter().flat_map(u32::to_be_bytes).collect()
+    }
+
+    /// From a checkpoint.
+    ///
+    /// # Panics
+    /// If it is not one: the protocol has changed what was stored.
+    pub(crate) fn parse(mut bytes: &[u8]) -> Self {
+        assert_eq!(bytes.len(), 12, "a checkpoint of the simulation");
+        Self { salt: bytes.get_u32(), epoch: bytes.get_u32(), done_us: bytes.get_u32() }
+    }
+}
+
 /// Runs errands in virtual time, in one process.
 #[derive(Clone)]
 pub(crate) struct SimRunner {
@@ -127,6 +156,49 @@ impl SimRunner {
         self.ports.sim().cloud(|cloud| cloud.audit.truth(call.chunk, call.pack.tasks()).failures[task as usize])
     }
 
+    /// Works on an errand from its checkpoint on, leaving others; false when it was asked for a last one and has ended.
+    async fn save(&self, call: &Call, task: u32, errand: Errand, checkpoint: &Checkpoint) -> bool {
+        let sim = self.ports.sim();
+        let from_us = self.restored(call, task, errand, checkpoint);
+        let step_us = u64::from(errand.us / 16).clamp(NAP_US, 1_000_000) as u32;
+        let mut done_us = from_us;
+        while done_us < errand.us {
+            let nap_us = step_us.min(errand.us - done_us);
+            sim.sleep(nap_us.into()).await;
+            done_us += nap_us;
+            let bytes = Progress { salt: errand.salt, epoch: call.epoch, done_us }.bytes();
+            checkpoint.lay(Written { bytes, run_ms: u64::from(done_us - from_us) / 1_000 });
+            if checkpoint.is_asked() {
+                sim.cloud(|cloud| cloud.audit.counts.one("checkpoints asked for"));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What is done already, after a look whether that is what it must be: the last that was committed of this very task.
+    fn restored(&self, call: &Call, task: u32, errand: Errand, checkpoint: &Checkpoint) -> u32 {
+        let (key, sim) = (call.chunk, self.ports.sim());
+        let found = checkpoint.restored.as_ref().map(|bytes| (Progress::parse(bytes), Digest::of(bytes)));
+        sim.cloud(|cloud| {
+            // Whoever was fenced off, or whose job was cancelled meanwhile, restores what was the last one when it claimed.
+            let chunk = cloud.chunks.get(&key).filter(|chunk| chunk.epoch == call.epoch && !chunk.is_final());
+            let named = chunk.map(|chunk| chunk.work.checkpoints.get(&task).map(|named| named.digest));
+            if let Some((_, digest)) = found {
+                cloud.audit.counts.one("tasks resumed");
+                if named.is_some_and(|named| named != Some(digest)) {
+                    cloud.audit.violated(format!("{key}/{task} goes on from what is not its last checkpoint"));
+                }
+            } else if named.flatten().is_some() && !cloud.audit.may_crash {
+                cloud.audit.unkept(format!("{key}/{task} starts anew, and has a checkpoint"));
+            }
+            if found.is_some_and(|(progress, _)| progress.salt != errand.salt) {
+                cloud.audit.violated(format!("{key}/{task} goes on from the checkpoint of another task"));
+            }
+        });
+        found.map_or(0, |(progress, _)| progress.done_us)
+    }
+
     /// Kills the worker, which is then not there to see it.
     async fn kill(&self, call: &Call, task: u32) {
         let (sim, process) = (self.ports.sim(), self.ports.process());
@@ -156,8 +228,14 @@ impl Runner for SimRunner {
             }
             let errand = Errand::parse(call.pack.payload(task));
             self.start(&call, task);
-            spent += Duration::from_micros(errand.us.into());
-            owed_us += u64::from(errand.us);
+            match &call.checkpoint {
+                Some(checkpoint) if !self.save(&call, task, errand, checkpoint).await => break,
+                Some(_) => {}
+                None => {
+                    spent += Duration::from_micros(errand.us.into());
+                    owed_us += u64::from(errand.us);
+                }
+            }
             if owed_us >= NAP_US || errand.deed != Deed::Succeed {
                 sim.sleep(std::mem::take(&mut owed_us)).await;
             }

@@ -269,6 +269,6 @@ impl BlobStore for SimPorts {
 
     async fn delete_prefix(&self, prefix: &str) -> Result<(), StoreError> {
         let prefix = prefix.to_owned();
-        self.write("delete blobs", move |_, cloud| cloud.blobs.retain(|key, _| !key.starts_with(&prefix))).await
+        self.write("delete blobs", move |_, cloud| cloud.delete_prefix(&prefix)).await
     }
 }

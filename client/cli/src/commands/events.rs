@@ -120,13 +120,22 @@ pub(crate) fn describe(event: &Event) -> String {
         Event::ChunkSubmitted { chunk, tasks } => {
             format!("chunk {chunk} submitted with {}", text::counted((*tasks).into(), "task"))
         }
-        Event::ChunkClaimed { chunk, epoch, worker, taken_over: false } => {
-            format!("chunk {chunk} claimed by {worker} (attempt {epoch})")
-        }
-        Event::ChunkClaimed { chunk, epoch, worker, taken_over: true } => {
-            format!("chunk {chunk} taken over by {worker} from a worker that is gone (attempt {epoch})")
+        Event::ChunkClaimed { chunk, epoch, worker, taken_over, resumed } => {
+            let (how, from) = match taken_over {
+                false => ("claimed", ""),
+                true => ("taken over", " from a worker that is gone"),
+            };
+            let resumed = match resumed {
+                0 => String::new(),
+                resumed => format!(", with {} to go on from", text::counted((*resumed).into(), "checkpoint")),
+            };
+            format!("chunk {chunk} {how} by {worker}{from} (attempt {epoch}){resumed}")
         }
         Event::SegmentCommitted { chunk, totals: so_far, .. } => format!("chunk {chunk} has {} so far", totals(so_far)),
+        Event::CheckpointStored { chunk, task, bytes, run_ms, .. } => {
+            let (bytes, ran) = (text::bytes((*bytes).into()), text::duration_ms(*run_ms));
+            format!("checkpoint of task {task} of chunk {chunk} stored: {bytes}, after a run of {ran}")
+        }
         Event::TaskIsolated { chunk, task } => {
             format!("task {task} of chunk {chunk} runs alone, as it may be what kills workers")
         }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use sheaf_api::{
     Api,
-    wire::{JobView, TaskView},
+    wire::{CheckpointView, JobView, TaskView},
 };
 use sheaf_core::{FailureKind, JobState, TaskId, chunk::PastAttempt};
 
@@ -193,6 +193,8 @@ pub(crate) fn task(view: &TaskView) -> String {
         ("workers lost", count(view.crashes.into())),
         ("worker", or_none(view.worker.as_ref().map(ToString::to_string))),
         ("earlier", past.join("; ")),
+        ("checkpoint", or_none(view.checkpoint.as_ref().map(checkpoint))),
+        ("lost work", or_none(view.lost_ms.map(text::duration_ms))),
     ]);
     let Some(failure) = &view.failure else { return shown };
     if failure.message.lines().count() > 1 {
@@ -212,6 +214,12 @@ pub(crate) fn task(view: &TaskView) -> String {
     shown
 }
 
+/// From where the task goes on.
+fn checkpoint(of: &CheckpointView) -> String {
+    let (bytes, ran) = (text::bytes(of.bytes.into()), text::duration_ms(of.run_ms));
+    format!("{bytes}, stored by attempt {} after a run of {ran}, {}", of.epoch, text::time(of.at_ms))
+}
+
 /// An attempt that did not finish the task's chunk.
 fn earlier(past: &PastAttempt) -> String {
     let ran = text::duration_ms(past.until_ms.saturating_sub(past.since_ms));
@@ -219,7 +227,11 @@ fn earlier(past: &PastAttempt) -> String {
         Some(reason) => events::released(reason),
         None => "it did not come back, or the chunk was ended under it",
     };
-    format!("attempt {} on {} for {ran}: {end}", past.epoch, past.worker)
+    let kept = match past.checkpointed_at_ms {
+        Some(_) => format!("; its last checkpoint was {} before that", text::duration_ms(past.lost_ms())),
+        None => String::new(),
+    };
+    format!("attempt {} on {} for {ran}: {end}{kept}", past.epoch, past.worker)
 }
 
 fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> String {

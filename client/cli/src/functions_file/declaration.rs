@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use serde::Deserialize;
-use sheaf_core::{Digest, FunctionKind, Manifest, ResultForm};
+use sheaf_core::{Digest, FunctionKind, Manifest, ResultForm, limits};
 use toml::Spanned;
 
 use super::environment;
@@ -24,6 +24,9 @@ pub(super) struct Declaration {
     ordered: bool,
     #[serde(default)]
     batch: bool,
+    #[serde(default)]
+    checkpoint: bool,
+    checkpoint_every: Option<Spanned<String>>,
     result: Option<ResultForm>,
     #[serde(default)]
     env: BTreeMap<String, Spanned<String>>,
@@ -64,6 +67,7 @@ impl Declaration {
         }
         manifest.ordered = self.ordered;
         manifest.batch = self.batch;
+        manifest.checkpoint_every_ms = self.checkpoint_every_ms()?;
         manifest.result = self.result.unwrap_or(manifest.result);
         for (variable, value) in &self.env {
             let filled = environment::fill(value.get_ref(), |name| std::env::var(name).ok());
@@ -75,6 +79,22 @@ impl Declaration {
             manifest.env.insert(variable.clone(), filled);
         }
         Ok((manifest, self.package.as_ref()))
+    }
+
+    fn checkpoint_every_ms(&self) -> Result<Option<u64>, Wrong> {
+        let Some(every) = &self.checkpoint_every else {
+            return Ok(self.checkpoint.then_some(limits::CHECKPOINT_EVERY_MS_DEFAULT));
+        };
+        if !self.checkpoint {
+            let hint = Some("add `checkpoint = true`".to_owned());
+            return Err(Wrong {
+                message: "only a function with checkpoints has checkpoint_every".into(),
+                span: every.span(),
+                hint,
+            });
+        }
+        let parsed = text::parse_duration(every.get_ref()).map_err(|error| wrong(error, every.span()))?;
+        Ok(Some(parsed.as_millis() as u64))
     }
 
     fn kind(&self, name: &str, folder: &Path, span: Range<usize>) -> Result<FunctionKind, Wrong> {

@@ -9,6 +9,8 @@
 //! output_max = "6MiB"
 //! ordered = false
 //! batch = false
+//! checkpoint = false                    # whether it writes checkpoints, to SHEAF_CHECKPOINT
+//! checkpoint_every = "60s"              # how often a new one is looked for
 //! result = "json"                       # or text, or bytes
 //! env = { DATABASE_URL = "${DATABASE_URL}", LEVEL = "${LEVEL:-info}" }
 //! ```
@@ -193,6 +195,16 @@ mod tests {
                 function("memory = \"99999999999999999999GiB\"").into(),
                 "function f: \"99999999999999999999GiB\" is not a size",
                 Some("\"99999999999999999999GiB\""),
+            ),
+            (
+                function("checkpoint_every = \"5s\"").into(),
+                "function f: only a function with checkpoints has checkpoint_every",
+                Some("\"5s\""),
+            ),
+            (
+                function("checkpoint = true\ncheckpoint_every = \"5ms\"").into(),
+                "function f: checkpoint_every_ms is 5, must be 1000",
+                Some("[functions.f]"),
             ),
             (function("env = { A = \"\\u0000\" }").into(), "function f: env holds", Some("[functions.f]")),
             (function("env = { A = \"${\" }").into(), "function f: env A: \"${\" is not", Some("\"${\"")),

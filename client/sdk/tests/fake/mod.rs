@@ -572,6 +572,8 @@ impl Api for Fake {
             strikes: 0,
             crashes: 0,
             past: Vec::new(),
+            checkpoint: None,
+            lost_ms: None,
             failure: None,
             result_bytes: None,
             estimate: Estimate::default(),

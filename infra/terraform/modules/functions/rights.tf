@@ -60,8 +60,9 @@ locals {
       table       = local.work_table
       indexes     = []
       objects = [
-        { actions = ["GetObject"], prefixes = ["p/", "f/"] },
-        { actions = ["PutObject", "AbortMultipartUpload"], prefixes = ["r/", "l/"] },
+        { actions = ["GetObject"], prefixes = ["p/", "f/", "k/"] },
+        { actions = ["PutObject", "AbortMultipartUpload"], prefixes = ["r/", "l/", "k/"] },
+        { actions = ["DeleteObject"], prefixes = ["k/"] },
       ]
       missing = true
       statements = concat(
@@ -108,7 +109,7 @@ locals {
         { actions = ["PutItem"], partitions = ["E#*"] },
       ]
       indexes = ["jobs", "alive", "due"]
-      objects = [{ actions = ["DeleteObject"], prefixes = ["p/", "r/", "l/"] }]
+      objects = [{ actions = ["DeleteObject"], prefixes = ["p/", "r/", "l/", "k/"] }]
       missing = false
       statements = [
         local.send_hints,
@@ -117,7 +118,7 @@ locals {
         {
           Action    = ["s3:ListBucket"]
           Resource  = [var.bucket.arn]
-          Condition = { StringLike = { "s3:prefix" = ["p/*", "r/*", "l/*"] } }
+          Condition = { StringLike = { "s3:prefix" = ["p/*", "r/*", "l/*", "k/*"] } }
         },
       ]
     }

@@ -18,8 +18,9 @@ module "task" {
   ]
   bucket = var.bucket
   object_rights = [
-    { actions = ["GetObject"], prefixes = ["p/", "f/"] },
-    { actions = ["PutObject", "AbortMultipartUpload"], prefixes = ["r/", "l/"] },
+    { actions = ["GetObject"], prefixes = ["p/", "f/", "k/"] },
+    { actions = ["PutObject", "AbortMultipartUpload"], prefixes = ["r/", "l/", "k/"] },
+    { actions = ["DeleteObject"], prefixes = ["k/"] },
   ]
   learns_of_missing_objects = true
   kms_key_arn               = var.kms_key_arn

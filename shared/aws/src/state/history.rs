@@ -1,8 +1,8 @@
 //! A job's history, told from what its items say of their past.
 //!
 //! Nothing is written for it: a job and its chunks remember when each state began. It therefore tells every submission, claim,
-//! release and end, the last 16 attempts of a chunk, and no heartbeats, commits of segments and isolated tasks. Reading it
-//! costs a read of all chunks of the job.
+//! release and end, the last 16 attempts of a chunk, the last checkpoints of open tasks, and no heartbeats, commits of
+//! segments and isolated tasks. Reading it costs a read of all chunks of the job.
 //!
 //! An event's number is its time and, for events of one millisecond, the order that they must have had, so that numbers stay
 //! the same as the history grows: 42 bits of Unix time in ms, 6 bits of order, 16 bits of the chunk's number.
@@ -54,12 +54,19 @@ fn of_chunk(chunk: &Chunk) -> Vec<EventView> {
     let claim = |epoch: u32, worker: &sheaf_core::WorkerId, since_ms| {
         let before = chunk.work.past.iter().find(|past| past.epoch + 1 == epoch);
         let taken_over = before.is_some_and(|past| past.released.is_none());
-        let told = Event::ChunkClaimed { chunk: number, epoch, worker: worker.clone(), taken_over };
+        let earlier = chunk.work.checkpoints.values().filter(|of| epoch == chunk.epoch && of.epoch < epoch);
+        let resumed = earlier.count() as u32;
+        let told = Event::ChunkClaimed { chunk: number, epoch, worker: worker.clone(), taken_over, resumed };
         event(since_ms, claimed(epoch), told)
     };
     let submitted = Event::ChunkSubmitted { chunk: number, tasks: chunk.spec.tasks };
     let mut told = vec![event(chunk.spec.submitted_at_ms, SUBMITTED, submitted)];
-    for PastAttempt { epoch, worker, since_ms, until_ms, released } in &chunk.work.past {
+    for (&task, of) in &chunk.work.checkpoints {
+        let (epoch, bytes, run_ms) = (of.epoch, of.bytes, of.run_ms);
+        let stored = Event::CheckpointStored { chunk: number, task, epoch, bytes, run_ms };
+        told.push(event(of.at_ms, claimed(epoch), stored));
+    }
+    for PastAttempt { epoch, worker, since_ms, until_ms, released, checkpointed_at_ms: _ } in &chunk.work.past {
         told.push(claim(*epoch, worker, *since_ms));
         if let Some(reason) = *released {
             let not_before_ms = match chunk.state {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use serde::{Serialize, de::DeserializeOwned};
-use sheaf_core::{Attempt, Chunk, ChunkSpec, ChunkState, EndReason, Lease, Owner, Work};
+use sheaf_core::{Attempt, Chunk, ChunkSpec, ChunkState, EndReason, Lease, Owner, Work, WorkV1};
 use sheaf_protocol::StoreError;
 
 use crate::{
@@ -21,6 +21,8 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 pub(crate) type Attributes = BTreeMap<&'static str, AttributeValue>;
 
 const VERSION: u8 = 1;
+/// What was achieved holds checkpoints since its second version; the first is still read.
+const WORK_VERSION: u8 = 2;
 
 pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
@@ -34,8 +36,8 @@ pub(crate) fn binary(bytes: Vec<u8>) -> AttributeValue {
     AttributeValue::B(Blob::new(bytes))
 }
 
-fn packed(value: &impl Serialize) -> AttributeValue {
-    binary(postcard::to_extend(value, vec![VERSION]).expect("plain structs become postcard"))
+fn packed(version: u8, value: &impl Serialize) -> AttributeValue {
+    binary(postcard::to_extend(value, vec![version]).expect("plain structs become postcard"))
 }
 
 /// Reads attributes, naming the object when one cannot be read.
@@ -74,19 +76,31 @@ impl Reader<'_> {
         serde_json::from_str(self.text(name)?).map_err(|error| damaged(self.object, error))
     }
 
-    fn packed<T: DeserializeOwned>(&self, name: &str) -> Result<T, StoreError> {
-        match self.bytes(name)? {
-            [VERSION, rest @ ..] => postcard::from_bytes(rest).map_err(|error| damaged(self.object, error)),
+    fn spec(&self) -> Result<ChunkSpec, StoreError> {
+        match self.bytes(at::SPEC)? {
+            [VERSION, rest @ ..] => self.unpacked(rest),
             _ => Err(damaged(self.object, "it was written by another version")),
         }
+    }
+
+    fn work(&self) -> Result<Work, StoreError> {
+        match self.bytes(at::WORK)? {
+            [WORK_VERSION, rest @ ..] => self.unpacked(rest),
+            [VERSION, rest @ ..] => self.unpacked::<WorkV1>(rest).map(Work::from),
+            _ => Err(damaged(self.object, "it was written by another version")),
+        }
+    }
+
+    fn unpacked<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, StoreError> {
+        postcard::from_bytes(bytes).map_err(|error| damaged(self.object, error))
     }
 }
 
 /// All attributes of a chunk but its table key. What is not among them must not be in the item.
 pub(crate) fn attributes(chunk: &Chunk) -> Attributes {
     let mut attributes = Attributes::from([
-        (at::SPEC, packed(&chunk.spec)),
-        (at::WORK, packed(&chunk.work)),
+        (at::SPEC, packed(VERSION, &chunk.spec)),
+        (at::WORK, packed(WORK_VERSION, &chunk.work)),
         (at::EPOCH, number(chunk.epoch)),
         (at::REVISION, number(chunk.rv)),
         (at::STATE, text(state_word(&chunk.state))),
@@ -149,8 +163,7 @@ const fn reason_word(reason: EndReason) -> &'static str {
 /// The chunk in an item.
 pub(crate) fn chunk(item: &Item) -> Result<Chunk, StoreError> {
     let read = Reader { item, object: "chunk" };
-    let spec: ChunkSpec = read.packed(at::SPEC)?;
-    let work: Work = read.packed(at::WORK)?;
+    let (spec, work) = (read.spec()?, read.work()?);
     let epoch = read.number(at::EPOCH)?;
     let (due_ms, _) = schema::parse_due_row(read.bytes(DUE.sort)?).ok_or_else(|| read.bad(DUE.sort))?;
     let attempt = || {

@@ -11,7 +11,7 @@ use sheaf_core::{Chunk, ChunkKey};
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a chunk takes besides its marks and segments, roughly.
 const CHUNK_BYTES: usize = 512;
-/// What a segment or an earlier attempt takes, roughly.
+/// What a segment, an earlier attempt or a checkpoint takes, roughly.
 const ENTRY_BYTES: usize = 128;
 
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct Generations {
 
 fn bytes(chunk: &Chunk) -> usize {
     let work = &chunk.work;
-    let entries = work.segments.len() + work.past.len() + work.tallies.len();
+    let entries = work.segments.len() + work.past.len() + work.tallies.len() + work.checkpoints.len();
     CHUNK_BYTES + work.marks.bits().len() + ENTRY_BYTES * entries
 }
 

@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::config::Credentials;
 use proptest::{prelude::*, strategy::ValueTree};
 use sheaf_conformance::fixture::{job_id, spec};
 use sheaf_core::{
-    Attempt, ChunkEvent, ChunkSpec, Commit, Digest, EndReason, Evidence, Mark, Marks, Owner, Refused, ReleaseReason,
-    SegmentRef, Tally, limits,
+    Attempt, CheckpointRef, ChunkEvent, ChunkSpec, Commit, Digest, EndReason, Evidence, Mark, Marks, Owner, Refused,
+    ReleaseReason, SegmentRef, Tally, limits,
 };
 
 use super::{update::Update, *};
@@ -42,6 +42,15 @@ fn commit(attempt: &Attempt, tasks: u32) -> Commit {
         has_logs: false,
     };
     Commit { marks, segment }
+}
+
+/// A checkpoint of one task; of none for half of the choices.
+fn checkpoints(attempt: &Attempt, choice: u8) -> BTreeMap<u32, CheckpointRef> {
+    let (epoch, nonce) = (attempt.epoch, attempt.owner.nonce);
+    let digest = Digest::of(&[choice]);
+    let of =
+        CheckpointRef { epoch, nonce, number: choice.into(), digest, bytes: 1, at_ms: 1_000, run_ms: choice.into() };
+    (choice < 128).then_some((u32::from(choice) % (TASKS + 1), of)).into_iter().collect()
 }
 
 /// An event on a chunk as it is. One choice in eight names something else than what is so, or no longer so.
@@ -78,10 +87,18 @@ fn event(
             until_ms,
         },
         4..=6 => ChunkEvent::Heartbeat { attempt, until_ms },
-        7..=9 => ChunkEvent::Segment { commit: commit(&attempt, some), attempt, rv, tallies, until_ms },
+        7..=9 => ChunkEvent::Segment {
+            commit: (kind % 16 > 7).then(|| commit(&attempt, some)),
+            checkpoints: checkpoints(&attempt, e),
+            attempt,
+            rv,
+            tallies,
+            until_ms,
+        },
         10 => ChunkEvent::Mark { attempt, rv, task: u32::from(e) % (TASKS + 1) },
         11 => ChunkEvent::Release {
             commit: b.is_multiple_of(2).then(|| commit(&attempt, some)),
+            checkpoints: checkpoints(&attempt, e),
             attempt,
             rv,
             tallies,
@@ -240,7 +257,9 @@ fn a_commit_is_fenced_by_epoch_owner_and_revision() {
     let held = Chunk::apply(Some(&queued), &claim).unwrap();
     let attempt = held.lease().expect("it is held").attempt.clone();
     let commit = commit(&attempt, 1);
-    let event = ChunkEvent::Segment { attempt, rv: held.rv, commit, tallies: Vec::new(), until_ms: 30 };
+    let (tallies, checkpoints) = Default::default();
+    let (rv, commit) = (held.rv, Some(commit));
+    let event = ChunkEvent::Segment { attempt, rv, commit, tallies, checkpoints, until_ms: 30 };
     let after = Chunk::apply(Some(&held), &event).unwrap();
     let update = transition::seen(&held, &event, &after).expect("it changes something");
     assert_eq!(update.expression().expect("so"), "SET #lu = :v0, #rv = :v1, #work = :v2");

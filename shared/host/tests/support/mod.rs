@@ -137,6 +137,7 @@ pub fn call_bytes(manifest: Manifest, payloads: &[&[u8]]) -> Call {
         deadline_ms: None,
         budget: None,
         stop_on_failure: false,
+        checkpoint: None,
     }
 }
 

@@ -155,7 +155,7 @@ fn events() -> Vec<Event> {
         Event::JobCancelled,
         Event::JobDone,
         Event::ChunkSubmitted { chunk, tasks },
-        Event::ChunkClaimed { chunk, epoch, worker: worker.clone(), taken_over: true },
+        Event::ChunkClaimed { chunk, epoch, worker: worker.clone(), taken_over: true, resumed: 2 },
         Event::SegmentCommitted { chunk, epoch, totals },
         Event::TaskIsolated { chunk, task },
         Event::ChunkReleased { chunk, epoch, reason: ReleaseReason::BackOff, not_before_ms },

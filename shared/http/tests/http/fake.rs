@@ -14,8 +14,8 @@ use sheaf_api::{
     Answer, Api, ApiError, Code, Pack, SegmentBuilder,
     stream::manifest_json,
     wire::{
-        ChunkAnswer, ChunkHead, ChunkResult, CreateJob, EventView, FunctionView, GridView, JobFilter, JobView, Page,
-        PutFunction, ReadResults, ResultsPage, RetryJob, SubmitChunk, SubmitReply, TaskView, WorkerView,
+        CheckpointView, ChunkAnswer, ChunkHead, ChunkResult, CreateJob, EventView, FunctionView, GridView, JobFilter,
+        JobView, Page, PutFunction, ReadResults, ResultsPage, RetryJob, SubmitChunk, SubmitReply, TaskView, WorkerView,
     },
 };
 use sheaf_core::{
@@ -75,7 +75,10 @@ pub(crate) fn task_view(id: TaskId) -> TaskView {
             since_ms: 1,
             until_ms: 2,
             released: Some(ReleaseReason::Drain),
+            checkpointed_at_ms: Some(1),
         }],
+        checkpoint: Some(CheckpointView { epoch: 1, bytes: 5, at_ms: 1, run_ms: 6 }),
+        lost_ms: Some(1),
         failure: Some(full_failure()),
         result_bytes: Some(4),
         estimate: ESTIMATE,

@@ -4,6 +4,7 @@
 //! [`Runner`](crate::Runner) and renews the lease; `commit` makes results durable and then visible. A worker that dies at any
 //! await leaves a lease that runs out.
 
+mod checkpoints;
 mod claim;
 mod commit;
 mod run;

@@ -1,6 +1,6 @@
 //! Running a claimed chunk.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -19,8 +19,9 @@ use sheaf_core::{
 
 use super::{
     Worked, Worker,
+    checkpoints::{self, Checkpoints, Task},
     commit::{Pending, attempt_of},
-    tasks::{Tasks, Verdict},
+    tasks::{Share, Tasks, Verdict},
 };
 use crate::{
     error::{StoreError, WriteError},
@@ -30,8 +31,8 @@ use crate::{
 
 /// A call that was meant to be short starts no further task after this time.
 const CALL_BUDGET: Duration = Duration::from_millis(100);
-/// How often a running chunk looks whether it should drain.
-const LOOK_MS: u64 = 500;
+/// How often a running chunk looks whether it should drain, and a task whether it has written a checkpoint.
+pub(super) const LOOK_MS: u64 = 500;
 /// The first pause before a chunk is tried again that could not be prepared; doubled each time, up to the longest.
 const UNAVAILABLE_MS: u64 = 250;
 const UNAVAILABLE_MS_MAX: u64 = 30_000;
@@ -81,6 +82,7 @@ impl<P: Ports, R: Runner> Worker<P, R> {
                     rv: chunk.rv,
                     commit: None,
                     tallies: Vec::new(),
+                    checkpoints: BTreeMap::new(),
                     now_ms,
                     not_before_ms: now_ms + pause_ms,
                     reason: ReleaseReason::Unavailable,
@@ -132,8 +134,11 @@ struct Run<'a, P, R> {
     manifests: Vec<Option<Arc<Manifest>>>,
     tasks: Tasks,
     pending: Pending,
+    checkpoints: Arc<Checkpoints>,
     heartbeat_at_ms: u64,
     commit_at_ms: u64,
+    /// When running tasks are asked for a last checkpoint, once the worker has been told to stop.
+    ask_at_ms: Option<u64>,
 }
 
 impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
@@ -146,6 +151,8 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
             heartbeat_at_ms: now_ms + worker.options.heartbeat_ms,
             commit_at_ms: now_ms + worker.options.segment_ms,
             pending: Pending::default(),
+            checkpoints: Arc::default(),
+            ask_at_ms: None,
             worker,
             chunk,
             attempt,
@@ -185,11 +192,25 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
                 drop(calls);
                 return self.release(worker.drain.reason(), now_ms).await;
             }
+            if let Some(until_ms) = drain_until_ms {
+                let left_ms = until_ms - now_ms;
+                let ask_at_ms = self.ask_at_ms.get_or_insert(until_ms - limits::CHECKPOINT_ASK_MS.min(left_ms / 2));
+                if now_ms >= *ask_at_ms {
+                    self.checkpoints.ask();
+                }
+            }
             if drain_until_ms.is_none() && !expired {
                 while calls.len() < self.width(calls.len()) {
                     let Some(call) = self.next_call(now_ms).await? else { break };
-                    let tasks = call.tasks.clone();
-                    calls.push(async move { (tasks, worker.runner.run(call).await) });
+                    let (tasks, task) = (call.tasks.clone(), self.checkpointed(&call));
+                    calls.push(async move {
+                        let report = match task {
+                            // Boxed, so that calls of other functions stay small.
+                            Some(task) => Box::pin(task.run(&*worker.runner, call)).await,
+                            None => worker.runner.run(call).await,
+                        };
+                        (tasks, report)
+                    });
                 }
             }
             if calls.is_empty() {
@@ -234,8 +255,12 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
         loop {
             let (pack, manifests) = (&self.pack, &self.manifests);
             let manifest_of = |function: u16| manifests.get(usize::from(function)).and_then(Option::as_ref);
-            let is_batch = |function| manifest_of(function).is_some_and(|manifest| manifest.batch);
-            let Some(tasks) = self.tasks.take(now_ms, isolated, |task| pack.function(task), is_batch) else {
+            let share_of = |function| match manifest_of(function) {
+                Some(manifest) if manifest.batch => Share::All,
+                Some(manifest) if manifest.checkpoint_every_ms.is_some() => Share::One,
+                _ => Share::Some,
+            };
+            let Some(tasks) = self.tasks.take(now_ms, isolated, |task| pack.function(task), share_of) else {
                 return Ok(None);
             };
             let index = pack.function(tasks[0]);
@@ -263,8 +288,23 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
                 tasks,
                 deadline_ms: self.chunk.spec.deadline_ms,
                 stop_on_failure: self.job.options.ordered,
+                checkpoint: None,
             }));
         }
+    }
+
+    /// The task of a call whose function writes checkpoints.
+    fn checkpointed(&self, call: &Call) -> Option<Task<'a, P>> {
+        call.manifest.checkpoint_every_ms?;
+        let task = *call.tasks.first()?;
+        Some(Task {
+            ports: &self.worker.ports,
+            all: self.checkpoints.clone(),
+            spec: self.chunk.spec.clone(),
+            attempt: self.attempt.clone(),
+            task,
+            last: self.chunk.work.checkpoints.get(&task).cloned(),
+        })
     }
 
     fn refuse(&mut self, tasks: &[u32], function: &FunctionRef) {
@@ -328,6 +368,8 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
         let goes_on = is_running || !self.tasks.is_empty();
         if (now_ms >= self.commit_at_ms || full) && goes_on && self.has_room() {
             self.commit(now_ms).await?;
+        } else if !self.checkpoints.is_empty() && goes_on {
+            self.progress(now_ms, None).await?;
         }
         if now_ms >= self.commit_at_ms {
             self.commit_at_ms = now_ms + self.worker.options.segment_ms;
@@ -345,12 +387,20 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
 
     /// T5 for what is pending, if there is any.
     async fn commit(&mut self, now_ms: u64) -> Result<(), Lost> {
-        if let Some(commit) = self.store().await? {
-            let (attempt, rv, tallies) = (self.attempt.clone(), self.chunk.rv, self.tasks.take_changed());
-            let until_ms = now_ms + self.worker.options.lease_ms;
-            self.write(ChunkEvent::Segment { attempt, rv, commit, tallies, until_ms }).await?;
-            self.heartbeat_at_ms = now_ms + self.worker.options.heartbeat_ms;
+        let commit = self.store().await?;
+        self.progress(now_ms, commit).await
+    }
+
+    /// T5 for these results and the checkpoints that are stored, if there are any.
+    async fn progress(&mut self, now_ms: u64, commit: Option<sheaf_core::Commit>) -> Result<(), Lost> {
+        let checkpoints = self.checkpoints.take(&self.chunk);
+        if commit.is_none() && checkpoints.is_empty() {
+            return Ok(());
         }
+        let (attempt, rv, tallies) = (self.attempt.clone(), self.chunk.rv, self.tasks.take_changed());
+        let until_ms = now_ms + self.worker.options.lease_ms;
+        self.write(ChunkEvent::Segment { attempt, rv, commit, tallies, checkpoints, until_ms }).await?;
+        self.heartbeat_at_ms = now_ms + self.worker.options.heartbeat_ms;
         Ok(())
     }
 
@@ -384,7 +434,8 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
         let transition = event.transition();
         match write(&self.worker.ports, self.chunk.spec.key, event).await {
             Ok(chunk) => {
-                self.chunk = chunk;
+                let before = std::mem::replace(&mut self.chunk, chunk);
+                checkpoints::delete_unnamed(&self.worker.ports, &before, &self.chunk).await;
                 Ok(())
             }
             Err(error) => {
@@ -405,8 +456,9 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
     async fn release(&mut self, reason: ReleaseReason, not_before_ms: u64) -> Result<Worked, Lost> {
         let commit = self.store().await?;
         let (attempt, rv, now_ms) = (self.attempt.clone(), self.chunk.rv, self.now_ms());
-        let tallies = self.tasks.take_changed();
-        self.write(ChunkEvent::Release { attempt, rv, commit, tallies, now_ms, not_before_ms, reason }).await?;
+        let (tallies, checkpoints) = (self.tasks.take_changed(), self.checkpoints.take(&self.chunk));
+        let release = ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason };
+        self.write(release).await?;
         Ok(Worked::Released)
     }
 

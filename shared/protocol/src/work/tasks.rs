@@ -22,6 +22,17 @@ pub(super) struct Tasks {
     mean_us: Option<f64>,
 }
 
+/// How many tasks a call of a function takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// One, whose checkpoint is kept while it runs.
+    One,
+    /// As many as make a call worth its while.
+    Some,
+    /// All that wait: it is a batch function.
+    All,
+}
+
 /// What becomes of a task whose attempt failed.
 pub(super) enum Verdict {
     /// It has its outcome.
@@ -60,14 +71,14 @@ impl Tasks {
         struck.into_iter().map(|(task, tally)| (task, failure(tally))).collect()
     }
 
-    /// The next tasks to run in one call: of one function, as `function_of` says, all of them if it is a batch function as
-    /// `is_batch` says, one if the chunk is isolated.
+    /// The next tasks to run in one call: of one function, as `function_of` says, so many as `share_of` says of it, one if the
+    /// chunk is isolated.
     pub(super) fn take(
         &mut self,
         now_ms: u64,
         isolated: bool,
         function_of: impl Fn(u32) -> u16,
-        is_batch: impl Fn(u16) -> bool,
+        share_of: impl Fn(u16) -> Share,
     ) -> Option<Vec<u32>> {
         while let Some(&(ready_ms, task)) = self.delayed.first() {
             if ready_ms > now_ms {
@@ -81,12 +92,13 @@ impl Tasks {
         }
         let first = self.waiting.pop_front()?;
         let function = function_of(first);
-        let most = if isolated || self.alone.contains(&first) {
-            1
-        } else if is_batch(function) {
-            usize::MAX
-        } else {
-            self.mean_us.map_or(1, |mean_us| (CALL_US / mean_us.max(0.01)).clamp(1.0, 65_536.0) as usize)
+        let most = match share_of(function) {
+            _ if isolated || self.alone.contains(&first) => 1,
+            Share::One => 1,
+            Share::Some => {
+                self.mean_us.map_or(1, |mean_us| (CALL_US / mean_us.max(0.01)).clamp(1.0, 65_536.0) as usize)
+            }
+            Share::All => usize::MAX,
         };
         let mut tasks = Vec::with_capacity(most.min(self.waiting.len() + 1));
         tasks.push(first);

@@ -1,5 +1,7 @@
 //! A write that an author is about to make, small enough to be part of a state; and the event that it stands for.
 
+use std::collections::BTreeMap;
+
 use sheaf_core::{
     Attempt, ChunkEvent, Commit, Digest, EndReason, Evidence, Mark, Marks, Owner, ReleaseReason, SegmentRef, WorkerId,
     limits,
@@ -105,8 +107,9 @@ impl Ask {
             What::Segment { fence, part } => ChunkEvent::Segment {
                 attempt: fence.attempt(),
                 rv: fence.rv,
-                commit: part.commit(fence),
+                commit: Some(part.commit(fence)),
                 tallies: Vec::new(),
+                checkpoints: BTreeMap::new(),
                 until_ms,
             },
             What::Mark { fence, task } => ChunkEvent::Mark { attempt: fence.attempt(), rv: fence.rv, task },
@@ -115,6 +118,7 @@ impl Ask {
                 rv: fence.rv,
                 commit: part.map(|part| part.commit(fence)),
                 tallies: Vec::new(),
+                checkpoints: BTreeMap::new(),
                 now_ms,
                 not_before_ms: now_ms,
                 reason: ReleaseReason::Drain,

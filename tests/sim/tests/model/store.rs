@@ -299,7 +299,7 @@ fn hash_chunk<H: Hasher>(chunk: Option<&Chunk>, to: &mut H) {
     let Some(chunk) = chunk else { return 0_u8.hash(to) };
     // Without `..`: who adds a field decides here whether it matters.
     let Chunk { spec, state, work, epoch, rv, due_ms } = chunk;
-    let sheaf_core::Work { marks, segments, crashes, tallies, past } = work;
+    let sheaf_core::Work { marks, segments, crashes, tallies, past, checkpoints } = work;
     match state {
         ChunkState::Queued { not_before_ms } => {
             let since_ms = past.last().map_or(spec.submitted_at_ms, |past| past.until_ms);
@@ -314,4 +314,5 @@ fn hash_chunk<H: Hasher>(chunk: Option<&Chunk>, to: &mut H) {
     (marks.bits(), crashes, epoch, rv).hash(to);
     segments.iter().for_each(|segment| (segment.epoch, segment.nonce, segment.number, segment.tasks).hash(to));
     tallies.iter().for_each(|(task, tally)| (task, tally.attempts, tally.strikes).hash(to));
+    checkpoints.iter().for_each(|(task, of)| (task, of.epoch, of.nonce, of.number).hash(to));
 }

@@ -269,7 +269,8 @@ impl History {
                 self.isolated += 1;
                 None
             }
-            Event::JobCreated
+            Event::CheckpointStored { .. }
+            | Event::JobCreated
             | Event::JobSealed { .. }
             | Event::JobCancelling
             | Event::JobCancelled
@@ -511,7 +512,7 @@ mod tests {
     }
 
     fn claimed(chunk: u32, epoch: u32, n: u8) -> Event {
-        Event::ChunkClaimed { chunk, epoch, worker: worker(n), taken_over: epoch > 1 }
+        Event::ChunkClaimed { chunk, epoch, worker: worker(n), taken_over: epoch > 1, resumed: 0 }
     }
 
     fn totals(succeeded: u32, failed: u32) -> ChunkTotals {

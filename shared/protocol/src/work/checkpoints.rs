@@ -1,0 +1,182 @@
+//! Checkpoints: restored before a task runs, stored while it does, named by the chunk with the next T5 or T7.
+//!
+//! A call of a function that writes checkpoints has one task. Its future stores what the function has written, so that a large
+//! checkpoint holds up no heartbeat; only its reference goes through the run, which writes the chunk. A checkpoint is a help
+//! and never a condition: one that cannot be stored or restored costs the work that it holds, not the task.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures::{
+    future::{Either, select},
+    pin_mut,
+};
+use parking_lot::Mutex;
+use sheaf_api::{
+    checkpoint::{Checkpoint, Written},
+    run::{Call, Report},
+};
+use sheaf_core::{Attempt, CheckpointRef, Chunk, ChunkSpec, Digest, limits};
+
+use super::run::LOOK_MS;
+use crate::{
+    ports::{BlobStore, Clock, Ports, Runner},
+    write::retrying,
+};
+
+/// The checkpoints of one attempt.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    asked: AtomicBool,
+    numbers: AtomicU32,
+    /// Stored, and not yet named by the chunk.
+    stored: Mutex<BTreeMap<u32, CheckpointRef>>,
+}
+
+impl Checkpoints {
+    /// Asks every task that runs for a last checkpoint, after which it ends.
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// Whether there are any that the chunk does not name.
+    pub(super) fn is_empty(&self) -> bool {
+        self.stored.lock().is_empty()
+    }
+
+    /// Takes those that the chunk is to name: of open tasks, and no more than it has room for.
+    pub(super) fn take(&self, chunk: &Chunk) -> BTreeMap<u32, CheckpointRef> {
+        let mut stored = std::mem::take(&mut *self.stored.lock());
+        let named = &chunk.work.checkpoints;
+        let mut room = limits::CHECKPOINTS_MAX.saturating_sub(named.len());
+        stored.retain(|task, _| {
+            let is_new = !named.contains_key(task);
+            let fits = !is_new || room > 0;
+            room -= usize::from(is_new && fits);
+            fits
+        });
+        stored
+    }
+}
+
+/// One task of a function that writes checkpoints, in one attempt.
+pub(super) struct Task<'a, P> {
+    pub(super) ports: &'a P,
+    pub(super) all: Arc<Checkpoints>,
+    pub(super) spec: ChunkSpec,
+    pub(super) attempt: Attempt,
+    pub(super) task: u32,
+    /// The last committed one.
+    pub(super) last: Option<CheckpointRef>,
+}
+
+impl<P: Ports> Task<'_, P> {
+    /// Runs a call of this task. When a last checkpoint was asked for, a call without a result is as if it had not been
+    /// started, however it ended: the function was told to stop.
+    pub(super) async fn run<R: Runner>(self, runner: &R, call: Call) -> Report {
+        let (checkpoint, held_ms) = self.restore().await;
+        let every_ms = call.manifest.checkpoint_every_ms.unwrap_or_default();
+        let mut next_ms = self.ports.clock().now_ms() + every_ms;
+        let call = Call { checkpoint: Some(checkpoint.clone()), ..call };
+        let running = runner.run(call);
+        pin_mut!(running);
+        let mut report = loop {
+            let look = self.ports.clock().sleep_ms(LOOK_MS);
+            pin_mut!(look);
+            if let Either::Left((report, _)) = select(running.as_mut(), look).await {
+                break report;
+            }
+            if self.all.asked.load(Ordering::Acquire) {
+                checkpoint.ask();
+            }
+            let now_ms = self.ports.clock().now_ms();
+            if now_ms < next_ms && !checkpoint.is_asked() {
+                continue;
+            }
+            let Some(written) = checkpoint.take() else { continue };
+            next_ms = now_ms + every_ms;
+            let storing = self.store(written, held_ms);
+            pin_mut!(storing);
+            if let Either::Left((report, storing)) = select(running.as_mut(), storing).await {
+                storing.await;
+                break report;
+            }
+        };
+        if report.answers.is_empty() {
+            if let Some(written) = checkpoint.take() {
+                self.store(written, held_ms).await;
+            }
+            if checkpoint.is_asked() {
+                report.failures.clear();
+                report.unanswered = None;
+            }
+        }
+        report
+    }
+
+    /// What the task goes on from, and the run time in it.
+    async fn restore(&self) -> (Arc<Checkpoint>, u64) {
+        let Some(last) = &self.last else { return (Arc::default(), 0) };
+        match self.read(last).await {
+            Ok(bytes) => (Arc::new(Checkpoint::new(Some(bytes))), last.run_ms),
+            Err(detail) => {
+                let (chunk, task, epoch) = (self.spec.key, self.task, last.epoch);
+                tracing::warn!(%chunk, task, epoch, detail, "a checkpoint cannot be restored; the task starts anew");
+                let checkpoint = Checkpoint::default();
+                checkpoint.note(&format!("the checkpoint of attempt {epoch} {detail}; the task starts anew"));
+                (Arc::new(checkpoint), 0)
+            }
+        }
+    }
+
+    async fn read(&self, checkpoint: &CheckpointRef) -> Result<Bytes, String> {
+        let keys = [checkpoint.key(&self.spec, self.task)];
+        let get = || async { self.ports.blobs().get(&keys).await.pop().expect("one answer per key") };
+        let found = retrying(self.ports, get).await.map_err(|error| format!("cannot be read: {error}"))?;
+        let bytes = found.ok_or("is not there any more")?;
+        if Digest::of(&bytes) == checkpoint.digest { Ok(bytes) } else { Err("is damaged".to_owned()) }
+    }
+
+    async fn store(&self, written: Written, held_ms: u64) {
+        let Written { bytes, run_ms } = written;
+        let reference = CheckpointRef {
+            epoch: self.attempt.epoch,
+            nonce: self.attempt.owner.nonce,
+            number: self.all.numbers.fetch_add(1, Ordering::Relaxed),
+            digest: Digest::of(&bytes),
+            bytes: bytes.len() as u32,
+            at_ms: self.ports.clock().now_ms(),
+            run_ms: held_ms + run_ms,
+        };
+        let blob = vec![(reference.key(&self.spec, self.task), bytes)];
+        let put = || async { self.ports.blobs().put(blob.clone()).await.pop().expect("one answer per blob") };
+        match retrying(self.ports, put).await {
+            Ok(_) => drop(self.all.stored.lock().insert(self.task, reference)),
+            Err(error) => {
+                let (chunk, task) = (self.spec.key, self.task);
+                tracing::warn!(%chunk, task, %error, "a checkpoint could not be stored; the one before it stays");
+            }
+        }
+    }
+}
+
+/// Deletes what a write has left without a name: checkpoints that were replaced, and all those of tasks that are closed. Once
+/// each: what stays behind goes with the job.
+pub(super) async fn delete_unnamed<P: Ports>(ports: &P, before: &Chunk, after: &Chunk) {
+    for (&task, old) in &before.work.checkpoints {
+        let prefix = match after.work.checkpoints.get(&task) {
+            Some(new) if new == old => continue,
+            Some(_) => old.key(&before.spec, task),
+            None => CheckpointRef::keys_of(&before.spec, task),
+        };
+        if let Err(error) = ports.blobs().delete_prefix(&prefix).await {
+            tracing::debug!(prefix, %error, "a checkpoint is left until its job is removed");
+        }
+    }
+}
