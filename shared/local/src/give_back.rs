@@ -22,9 +22,11 @@ pub(crate) async fn held_by<P: Ports>(
         let now_ms = ports.clock().now_ms();
         let held = chunks.into_iter().flatten().filter_map(|chunk| {
             let attempt = chunk.lease().filter(|lease| lease.attempt.owner.worker == *worker)?.attempt.clone();
-            let (commit, tallies) = (None, Vec::new());
+            // What it had not committed, checkpoints included, is its own affair.
+            let (commit, tallies, checkpoints) = Default::default();
+            let (rv, not_before_ms) = (chunk.rv, now_ms);
             let event =
-                ChunkEvent::Release { attempt, rv: chunk.rv, commit, tallies, now_ms, not_before_ms: now_ms, reason };
+                ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason };
             Some((chunk, event))
         });
         for (chunk, event) in held {

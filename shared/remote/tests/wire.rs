@@ -160,6 +160,7 @@ async fn a_grid_that_is_started_again_is_found_again() {
         rv: held.rv,
         commit: None,
         tallies: Vec::new(),
+        checkpoints: Default::default(),
         now_ms: fixture::NOW_MS,
         not_before_ms: 0,
         reason: ReleaseReason::Drain,

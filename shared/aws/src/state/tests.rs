@@ -275,9 +275,10 @@ fn a_release_sets_the_due_time_though_it_was_the_same() {
     let queued = Chunk::apply(None, &ChunkEvent::Submit { spec: Box::new(spec.clone()) }).unwrap();
     let claim = ChunkEvent::Claim { owner: owner(0), now_ms: 10, until_ms: 20 };
     let mut held = Chunk::apply(Some(&queued), &claim).unwrap();
-    let (attempt, tallies) = (held.lease().expect("it is held").attempt.clone(), Vec::new());
-    let (rv, reason) = (held.rv, ReleaseReason::Drain);
-    let event = ChunkEvent::Release { attempt, rv, commit: None, tallies, now_ms: 11, not_before_ms: 0, reason };
+    let attempt = held.lease().expect("it is held").attempt.clone();
+    let (commit, tallies, checkpoints) = Default::default();
+    let (rv, reason, now_ms, not_before_ms) = (held.rv, ReleaseReason::Drain, 11, 0);
+    let event = ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason };
     held.due_ms = Chunk::apply(Some(&held), &event).unwrap().due_ms;
     let after = Chunk::apply(Some(&held), &event).unwrap();
     let update = transition::seen(&held, &event, &after).expect("it changes something");
