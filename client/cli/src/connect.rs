@@ -56,6 +56,11 @@ impl Session {
         self.grid.api()
     }
 
+    /// The grid of this process, if that is what it is.
+    pub(crate) const fn embedded(&self) -> Option<&sheaf_local::Grid> {
+        self.embedded.as_ref()
+    }
+
     /// Whether tasks run in this process, and so stop with it.
     pub(crate) fn runs_here(&self) -> bool {
         self.embedded.is_some() && self.need == Need::Run

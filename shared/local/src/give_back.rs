@@ -6,16 +6,37 @@
 use sheaf_core::{ChunkEvent, ChunkKey, ReleaseReason, WorkerId, limits};
 use sheaf_protocol::{ChunkQueue, Clock, Hint, Ports, StateStore, StoreError, Write, WriteError};
 
-/// Gives back every chunk that a worker holds, whose process is certainly gone. Costs a read of all open chunks.
+/// Times that all chunks are looked at: a last write of the worker may still be on its way when its process has ended.
+const PASSES_MAX: usize = 5;
+
+/// Gives back every chunk that a worker holds, whose process is certainly gone. Costs reading all open chunks, once more than
+/// there is something to give back.
 pub(crate) async fn held_by<P: Ports>(
     ports: &P,
     worker: &WorkerId,
     reason: ReleaseReason,
 ) -> Result<Vec<ChunkKey>, StoreError> {
-    let (mut after, mut given) = (None, Vec::new());
+    let mut given = Vec::new();
+    for _ in 0..PASSES_MAX {
+        if !pass(ports, worker, reason, &mut given).await? {
+            break;
+        }
+    }
+    ports.state().remove_worker(worker).await;
+    Ok(given)
+}
+
+/// Looks at all open chunks once; whether the worker held one.
+async fn pass<P: Ports>(
+    ports: &P,
+    worker: &WorkerId,
+    reason: ReleaseReason,
+    given: &mut Vec<ChunkKey>,
+) -> Result<bool, StoreError> {
+    let (mut after, mut any) = (None, false);
     loop {
         let due = ports.state().due(after, u64::MAX - 1, limits::PAGE_ROWS_MAX).await?;
-        let Some(last) = due.last() else { break };
+        let Some(last) = due.last() else { return Ok(any) };
         after = Some(*last);
         let keys: Vec<ChunkKey> = due.iter().map(|(_, key)| *key).collect();
         let chunks = ports.state().chunks(&keys).await?;
@@ -30,10 +51,11 @@ pub(crate) async fn held_by<P: Ports>(
             Some((chunk, event))
         });
         for (chunk, event) in held {
+            any = true;
             let key = chunk.spec.key;
             match ports.state().apply(vec![Write { key, event }]).await.pop().expect("one answer per write") {
                 Ok(_) => given.push(key),
-                // It has moved on: cancelled, or expired.
+                // It has moved on: cancelled, expired, or by a write that was still on its way.
                 Err(WriteError::Refused { .. }) => continue,
                 Err(WriteError::Store(error)) => return Err(error),
             }
@@ -41,8 +63,6 @@ pub(crate) async fn held_by<P: Ports>(
             ports.queue().send(vec![Hint { key, tenant, lane, priority, pack: None }], 0).await;
         }
     }
-    ports.state().remove_worker(worker).await;
-    Ok(given)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which of the workspace's crates each crate may use. A crate that is not here may not be in the workspace.
-const ARROWS: [(&str, &[&str]); 31] = [
+const ARROWS: [(&str, &[&str]); 32] = [
     ("sheaf-core", &[]),
     ("sheaf-api", &["sheaf-core"]),
     ("sheaf-protocol", &["sheaf-api", "sheaf-core"]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
     ("sheaf-remote", &["sheaf-worker", "sheaf-http", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-telemetry", &["sheaf-core"]),
     ("sheaf-scheduler", &["sheaf-core"]),
+    ("sheaf-machines", &["sheaf-scheduler", "sheaf-worker", "sheaf-core"]),
     ("sheaf-lambda", &["sheaf-http", "sheaf-aws", "sheaf-telemetry", "sheaf-protocol", "sheaf-api", "sheaf-core"]),
     ("sheaf-submit", FUNCTION),
     ("sheaf-dispatch", FUNCTION),
@@ -35,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
             "sheaf-sdk",
             "sheaf-charts",
             "sheaf-local",
+            "sheaf-machines",
             "sheaf-remote",
             "sheaf-worker",
             "sheaf-http",

@@ -47,7 +47,7 @@ pub(super) struct PlanArgs {
     pub(super) deadline: f64,
     /// Who plans: sheaf, hads-cc, burst-hads, fixed, or a rule for elastic workers
     #[arg(long, default_value = "sheaf", value_parser = parse_policy)]
-    policy: PolicyName,
+    pub(super) policy: PolicyName,
 }
 
 impl PlanArgs {

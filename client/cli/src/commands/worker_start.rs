@@ -68,7 +68,8 @@ pub(crate) struct Start {
     /// The id it goes by.
     #[arg(long, hide = true)]
     id: Option<WorkerId>,
-    /// Read notices from stdin, as lines of JSON; its end means that whoever started this worker is gone.
+    /// Stand for a machine: read notices from stdin, as lines of JSON, whose end means that whoever started this worker is
+    /// gone; and be in a session of its own, for whoever ends the machine to find everything of it, and for Ctrl-C not to.
     #[arg(long, hide = true)]
     notices: bool,
 }
@@ -93,6 +94,9 @@ struct Joined {
 
 impl Start {
     pub(super) async fn run(self, settings: &Settings) -> Outcome {
+        if self.notices {
+            rustix::process::setsid().map_err(std::io::Error::from)?;
+        }
         let find = find(settings)?;
         let place = find().ok_or_else(|| nothing_runs(settings))?;
         let (told, noticed) = mpsc::channel(NOTICES_MAX);

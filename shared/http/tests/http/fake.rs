@@ -94,7 +94,7 @@ pub(crate) fn worker_view() -> WorkerView {
     WorkerView {
         id: "wrk_1".parse().unwrap(),
         host: "here".into(),
-        pid: None,
+        pid: Some(4711),
         lanes: vec![Lane::Lambda],
         slots: 2,
         holding: vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 0 }],

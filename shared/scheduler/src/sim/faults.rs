@@ -58,8 +58,9 @@ impl Faults {
         if faults > 0.0 { Self::Poisson(Poisson { faults, resumes, horizon_s, mode }) } else { Self::None }
     }
 
-    /// The outages of the group of machines called `zone` or `machine`, number `group`, over `until_s`.
-    pub(super) fn outages(&self, seed: u64, group: usize, zone: &str, machine: &str, until_s: f64) -> Vec<(f64, f64)> {
+    /// The outages of the group of machines called `zone` or `machine`, number `group`, over `until_s`: from when to when there
+    /// is none.
+    pub fn outages(&self, seed: u64, group: usize, zone: &str, machine: &str, until_s: f64) -> Vec<(f64, f64)> {
         match self {
             Self::Poisson(poisson) if poisson.mode == FaultMode::Together => {
                 let mut rng = Rng::stream(seed, "outages", group as u64);
@@ -85,7 +86,7 @@ impl Faults {
     }
 
     /// The clock of one machine, the `ordinal`th of `pool`, if machines fail each on their own.
-    pub(super) fn clock(&self, seed: u64, pool: usize, ordinal: u64) -> Option<MachineClock> {
+    pub fn clock(&self, seed: u64, pool: usize, ordinal: u64) -> Option<MachineClock> {
         match self {
             Self::Poisson(poisson) if poisson.mode == FaultMode::Each => {
                 let rng = Rng::stream(seed, "machine", ((pool as u64) << 32) | ordinal);
@@ -98,19 +99,19 @@ impl Faults {
 
 /// When one machine fails and comes back.
 #[derive(Debug, Clone)]
-pub(super) struct MachineClock {
+pub struct MachineClock {
     rng: Rng,
     poisson: Poisson,
 }
 
 impl MachineClock {
     /// Seconds until it fails.
-    pub(super) fn fails_after_s(&mut self) -> f64 {
+    pub fn fails_after_s(&mut self) -> f64 {
         self.rng.exponential(self.poisson.faults / self.poisson.horizon_s)
     }
 
     /// Seconds until it comes back.
-    pub(super) fn resumes_after_s(&mut self) -> f64 {
+    pub fn resumes_after_s(&mut self) -> f64 {
         self.rng.exponential(self.poisson.resumes / self.poisson.horizon_s)
     }
 }

@@ -87,7 +87,7 @@ enum Fault {
     Terminate,
 }
 
-fn parse_scenario(text: &str) -> Result<(f64, f64), String> {
+pub(crate) fn parse_scenario(text: &str) -> Result<(f64, f64), String> {
     let number = |text: &str| text.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
     let pair = text.split_once(',').and_then(|(faults, returns)| Some((number(faults)?, number(returns)?)));
     pair.filter(|pair| pair.0 > 0.0)

@@ -1,5 +1,8 @@
 //! `sheaf control`: a bag's commands, run for real on this machine.
 
+mod figures;
+mod machines;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,6 +14,10 @@ use sheaf_api::{
 use sheaf_core::{FunctionKind, JobId, Manifest, limits};
 use sheaf_scheduler::{formats::map::PlanMap, plan::PlanTable, simulate::Entry};
 
+use self::{
+    figures::Figures,
+    machines::{EventFile, Local, MachineArgs, Ran},
+};
 use crate::{
     commands::{
         plan::{self, PlanArgs},
@@ -30,13 +37,16 @@ use crate::{
 /// Run the commands of a bag on this machine, by a deadline, with what each printed in a folder of its own
 ///
 /// The plan says how many tasks run at once, up to the slots of this machine, and in which order they start; what has not
-/// ended by the deadline is given up. There are no other machines: spot and its faults are the business of `sheaf simulate`.
+/// ended by the deadline is given up. With --machines, the policy drives worker processes that stand for machines: they
+/// boot, are drained when they are wanted no longer, and with --scenario are taken away, after a notice and by kill -9.
 /// What a task printed and its exit code are in JOB_N/TASK/data/ (stdout, stderr, exit_code), N counting the executions, and
 /// the plan is in JOB_N/map.json.
 #[derive(Debug, Args)]
 pub(crate) struct Control {
     #[command(flatten)]
     asked: PlanArgs,
+    #[command(flatten)]
+    machines: MachineArgs,
     /// Where JOB_N is made
     #[arg(long, value_name = "DIR", default_value = ".")]
     results: PathBuf,
@@ -72,9 +82,12 @@ struct Controlled {
     deadline_s: f64,
     makespan_s: f64,
     in_time: bool,
-    /// What the slots would have cost for as long, at the mean price of a core in the plan.
+    /// What the slots would have cost for as long, at the mean price of a core in the plan; with machines, what they cost.
     cost_estimate: f64,
     planned: PlanTable,
+    /// What machines did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machines: Option<Figures>,
 }
 
 impl Control {
@@ -90,13 +103,29 @@ impl Control {
         let (planned, map) = self.asked.plan(&entry)?;
         let cores: usize = map.machines.iter().map(|machine| machine.cores.len()).sum();
         let slots = u32::try_from(settings.slots().min(cores.max(1))).unwrap_or(u32::MAX);
+        // Machines are where all of it runs.
+        let slots = if self.machines.machines { 0 } else { slots };
         let folder = new_folder(&self.results, &entry.name)?;
         plan::write_map(&folder.join("map.json"), &map)?;
         let tasks = tasks(&entry, &map, &from, &folder);
         let session = Session::open_with_slots(settings, Need::Run, Some(slots)).await?;
         let outcome = async {
-            let waited = self.run_in(&session, settings, &entry.name, tasks).await?;
-            let done = controlled(&waited.view, folder, self.asked.deadline, planned, &map);
+            let run = Run { session: &session, settings, entry: &entry, folder: &folder };
+            let (waited, figures) = if self.machines.machines {
+                let (waited, figures) = Box::pin(self.on_machines(&run, tasks)).await?;
+                (waited, Some(figures))
+            } else {
+                let job = self.create(&run, 1.0).await?;
+                feed::feed(session.api(), &job, Input::Tasks(tasks.into_iter()), Some(1)).await?;
+                (wait::until_over(&session, job.job.id, None, &Bar::new(settings)).await?, None)
+            };
+            wait_command::told(&session, &waited).await?;
+            let mut done = controlled(&waited.view, folder.clone(), self.asked.deadline, planned, &map);
+            if let Some(figures) = figures {
+                done.makespan_s *= self.machines.time_scale;
+                done.cost_estimate = figures.cost;
+                done.machines = Some(figures);
+            }
             Printer(settings.output).one(&done, &done.job.to_string(), || describe(&done))?;
             Ok(waited.exit)
         };
@@ -104,20 +133,61 @@ impl Control {
         wait_command::end(session, outcome).await
     }
 
-    async fn run_in(&self, session: &Session, settings: &Settings, name: &str, tasks: Vec<Task>) -> Outcome<Waited> {
-        let api = session.api();
+    /// Creates the job, whose deadline comes sooner where time passes faster.
+    async fn create(&self, run: &Run<'_>, time_scale: f64) -> Outcome<JobView> {
+        let api = run.session.api();
         let function = api.put_function(PutFunction { manifest: manifest()?, package: None }).await?;
         let create = CreateJob {
-            name: name.to_owned(),
-            deadline_ms: Some(text::now_ms() + (self.asked.deadline * 1e3) as u64),
+            name: run.entry.name.clone(),
+            deadline_ms: Some(text::now_ms() + (self.asked.deadline / time_scale * 1e3) as u64),
             ..CreateJob::new(feed::job_id(), vec![function.reference.to_string()])
         };
-        let view = api.create_job(create).await?;
-        feed::feed(api, &view, Input::Tasks(tasks.into_iter()), Some(1)).await?;
-        let waited = wait::until_over(session, view.job.id, None, &Bar::new(settings)).await?;
-        wait_command::told(session, &waited).await?;
-        Ok(waited)
+        Ok(api.create_job(create).await?)
     }
+
+    /// Runs the tasks on processes that stand for machines, which the policy drives.
+    async fn on_machines(&self, run: &Run<'_>, tasks: Vec<Task>) -> Outcome<(Waited, Figures)> {
+        let Run { session, settings, entry, folder } = run;
+        let grid = session.embedded().ok_or_else(|| {
+            Problem::new(
+                Code::Unavailable,
+                "another process serves this grid, and machines are driven by the one that does",
+            )
+            .with_hint("stop it, or give --grid DIR with a directory of its own")
+        })?;
+        let directory = settings.directory()?;
+        let names: Vec<String> = tasks.iter().map(|task| task.key.clone()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let spec = self.machines.spec(entry, &names, self.asked.deadline)?;
+        let mut events = EventFile::create(folder)?;
+        let scale = self.machines.time_scale;
+        let job = self.create(run, scale).await?;
+        let local = Local::new(grid, directory, folder, job.job.id, names.len())?;
+        let mut fleet = machines::fleet(spec, self.asked.policy, &mut events);
+        let work = async {
+            feed::feed(session.api(), &job, Input::Tasks(tasks.into_iter()), Some(1)).await?;
+            wait::until_over(session, job.job.id, None, &Bar::new(settings)).await
+        };
+        let waited = tokio::select! {
+            waited = work => waited,
+            never = fleet.run(&local) => match never {},
+        };
+        fleet.close(&local).await;
+        let ran = Ran { machines: fleet.records(), chunks: local.chunks().await.unwrap_or_default() };
+        drop(fleet);
+        let waited = waited?;
+        events.close()?;
+        figures::write(folder, &names, &ran, job.job.created_at_ms, scale)?;
+        Ok((waited, Figures::of(&ran, self.asked.policy, scale)))
+    }
+}
+
+/// What a bag is run in.
+struct Run<'a> {
+    session: &'a Session,
+    settings: &'a Settings,
+    entry: &'a Entry,
+    folder: &'a Path,
 }
 
 fn manifest() -> Outcome<Manifest> {
@@ -213,17 +283,37 @@ fn controlled(view: &JobView, folder: PathBuf, deadline_s: f64, planned: PlanTab
         in_time: view.job.state.ended_at_ms().is_some() && totals.expired + totals.cancelled == 0,
         cost_estimate: price / cores.max(1.0) / 3600.0 * f64::from(slots) * makespan_s,
         planned,
+        machines: None,
     }
 }
 
 fn describe(done: &Controlled) -> String {
     let plan = &done.planned;
     let kept = if done.in_time { "kept" } else { "missed" };
+    let begin = [("job", done.job.to_string()), ("folder", done.folder.display().to_string())];
+    let deadline = ("deadline", format!("{} s, {kept}", done.deadline_s));
+    if let Some(machines) = &done.machines {
+        let counts =
+            format!("{} spot, {} on-demand, {} taken away", machines.spot, machines.on_demand, machines.reclaims);
+        return facts(&[
+            begin[0].clone(),
+            begin[1].clone(),
+            ("machines", counts),
+            ("makespan", format!("{:.0} s", done.makespan_s)),
+            deadline,
+            ("cost", format!("${:.5}", machines.cost)),
+            ("worker time", format!("{:.0} s, of which {:.1} % busy", machines.worker_s, 100.0 * machines.utilisation)),
+            ("wasted", format!("{:.0} s", machines.wasted_s)),
+            ("energy", format!("{:.2} Wh, estimated", machines.watt_hours)),
+            ("planned", format!("{:.0} s and ${:.5} under {}", plan.makespan_s, plan.cost, plan.policy)),
+        ]);
+    }
+    let [job, folder] = begin;
     facts(&[
-        ("job", done.job.to_string()),
-        ("folder", done.folder.display().to_string()),
+        job,
+        folder,
         ("makespan", format!("{:.1} s on {} here", done.makespan_s, text::counted(done.slots.into(), "slot"))),
-        ("deadline", format!("{} s, {kept}", done.deadline_s)),
+        deadline,
         ("cost", format!("${:.5}, estimated at the plan's price of a core", done.cost_estimate)),
         (
             "planned",

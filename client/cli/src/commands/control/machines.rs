@@ -1,0 +1,255 @@
+//! Machines for a bag: worker processes of this machine, as many as the policy wants.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use clap::Args;
+use sheaf_api::Code;
+use sheaf_core::{Chunk, ChunkKey, ChunkState, JobId, ReleaseReason, WorkerId, limits};
+use sheaf_machines::{Event, Fleet, FleetSpec, Grid, Launch, MachineRecord, TaskNow};
+use sheaf_protocol::{Ports, StateStore};
+use sheaf_scheduler::{
+    PolicyName, Settings as Told,
+    formats::spot,
+    sim::{
+        bags::{BOOT_S, pools},
+        faults::{FaultMode, Faults},
+    },
+    simulate::Entry,
+};
+use tokio::process::{Child, Command};
+
+use crate::{
+    bags::{parse_seconds, read},
+    commands::simulate::parse_scenario,
+    problem::{Outcome, Problem},
+};
+
+/// Machines that worker processes stand for.
+#[derive(Debug, Args)]
+pub(super) struct MachineArgs {
+    /// Run the bag on worker processes that stand for the machine types of env.json, as many as the policy wants: booted,
+    /// drained and taken away like machines
+    #[arg(long)]
+    pub(super) machines: bool,
+    /// Seconds that a machine boots
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value_t = BOOT_S, requires = "machines")]
+    boot: f64,
+    /// Seconds of the plan that pass in a second here: with 60, a boot of a minute takes a second
+    #[arg(long, value_name = "FACTOR", value_parser = parse_scale, default_value_t = 1.0, requires = "machines")]
+    pub(super) time_scale: f64,
+    /// Take spot machines away: so many expected until the deadline, and so many times that capacity returns, as in `sheaf
+    /// simulate`
+    #[arg(long, value_name = "KH,KR", value_parser = parse_scenario, requires = "machines")]
+    scenario: Option<(f64, f64)>,
+    /// A fault takes all spot machines of a type, not one at a time
+    #[arg(long, requires = "scenario")]
+    together: bool,
+    /// Take spot machines away, and refuse new ones, as a file of lines type,down_s,up_s says
+    #[arg(long, value_name = "FILE", requires = "machines", conflicts_with = "scenario")]
+    spot_trace: Option<PathBuf>,
+    /// The seed of the faults
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "machines")]
+    seed: u64,
+    /// Seconds from the notice to the end of a machine that is taken away; `none` for an end without notice
+    #[arg(long, value_name = "TIME", value_parser = parse_notice, default_value = "120", requires = "machines")]
+    notice: f64,
+    /// Machines at most, for the rules for elastic workers; `fixed` holds as many
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), requires = "machines")]
+    workers_max: Option<u32>,
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor: &f64| (1e-3..=1e6).contains(factor));
+    factor.ok_or_else(|| format!("{text:?} is not a factor from 0.001 to 1000000"))
+}
+
+fn parse_notice(text: &str) -> Result<f64, String> {
+    if text == "none" { Ok(0.0) } else { parse_seconds(text).map_err(|error| format!("{error}; or none")) }
+}
+
+impl MachineArgs {
+    /// What the policy is told.
+    pub(super) fn told(&self) -> Told {
+        let default = Told::default();
+        Told { workers_max: self.workers_max.unwrap_or(default.workers_max), ..default }
+    }
+
+    /// The fleet for a bag, whose tasks are submitted in this order.
+    pub(super) fn spec(&self, entry: &Entry, tasks: &[&str], deadline_s: f64) -> Outcome<FleetSpec> {
+        let (bag, env) = (&entry.bag, &entry.bag.env);
+        let mut pools = pools(bag, self.boot, false);
+        // They are all processes of this machine.
+        pools.iter_mut().for_each(|spec| spec.pool.speed = 1.0);
+        if pools.iter().all(|spec| spec.pool.machines_max == 0) {
+            return Err(Problem::usage("env.json has no machine type that may be started")
+                .with_hint("open a market of a type that is not burstable, and give it a limit above 0"));
+        }
+        let work_s = |id: &&str| {
+            let task = bag.job.tasks.iter().position(|task| task.id == **id)?;
+            (0..env.instances.len()).find_map(|kind| bag.runtime_s(task, kind))
+        };
+        let faults = match (&self.spot_trace, self.scenario) {
+            (Some(path), _) => Faults::Trace(read(path, spot::parse)?),
+            (None, Some(expected)) => {
+                let mode = if self.together { FaultMode::Together } else { FaultMode::Each };
+                Faults::expected(expected, deadline_s, mode)
+            }
+            (None, None) => Faults::None,
+        };
+        Ok(FleetSpec {
+            pools,
+            spot_max: env.spot_max,
+            on_demand_max: env.on_demand_max,
+            faults,
+            seed: self.seed,
+            notice_s: self.notice,
+            time_scale: self.time_scale,
+            settings: self.told(),
+            job: entry.name.clone(),
+            tasks_s: tasks.iter().map(|id| work_s(id).unwrap_or_default()).collect(),
+            deadline_s,
+        })
+    }
+}
+
+/// The grid of this process, and how workers of it are started.
+#[derive(Debug)]
+pub(super) struct Local<'a> {
+    grid: &'a sheaf_local::Grid,
+    job: JobId,
+    tasks: usize,
+    program: PathBuf,
+    directory: PathBuf,
+    scratch: PathBuf,
+    /// Where workers say what they have to say.
+    log: File,
+}
+
+impl<'a> Local<'a> {
+    pub(super) fn new(
+        grid: &'a sheaf_local::Grid,
+        directory: PathBuf,
+        folder: &Path,
+        job: JobId,
+        tasks: usize,
+    ) -> Outcome<Self> {
+        let program = std::env::current_exe().map_err(|error| {
+            Problem::new(Code::Internal, "the program of the workers, which is this one, cannot be found")
+                .with_source(error)
+        })?;
+        let path = folder.join("machines.log");
+        let log = File::create(&path).map_err(|error| Problem::file("made", &path, error))?;
+        let scratch = directory.join("scratch").join("machines");
+        Ok(Self { grid, job, tasks, program, directory, scratch, log })
+    }
+
+    /// The chunks of the job, a task each, in the order of their submission; those that are not there yet are left out at
+    /// the end.
+    pub(super) async fn chunks(&self) -> Option<Vec<Chunk>> {
+        let mut chunks: Vec<Chunk> = Vec::with_capacity(self.tasks);
+        loop {
+            let from = chunks.len() as u32;
+            let page = self.grid.ports().state().chunks_from(self.job, from, limits::PAGE_ROWS_MAX).await;
+            let page =
+                page.inspect_err(|error| tracing::warn!(%error, "the grid does not say how tasks stand")).ok()?;
+            if page.is_empty() {
+                return Some(chunks);
+            }
+            chunks.extend(page);
+        }
+    }
+}
+
+impl Grid for Local<'_> {
+    fn start(&self, launch: &Launch) -> io::Result<Child> {
+        let scratch = self.scratch.join(launch.worker.to_string());
+        let mut command = Command::new(&self.program);
+        command
+            .args(["worker", "start", "--notices", "--output", "id", "--host", &launch.host])
+            .args(["--id", &launch.worker.to_string(), "--slots", &launch.slots.to_string()])
+            .arg("--grid")
+            .arg(&self.directory)
+            .arg("--scratch")
+            .arg(scratch)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(self.log.try_clone()?)
+            .kill_on_drop(true);
+        command.spawn()
+    }
+
+    async fn look(&self) -> Option<Vec<TaskNow>> {
+        let mut tasks: Vec<TaskNow> = self.chunks().await?.iter().map(now).collect();
+        tasks.resize(self.tasks.max(tasks.len()), TaskNow::Waiting);
+        Some(tasks)
+    }
+
+    async fn give_back(&self, worker: &WorkerId, reason: ReleaseReason) -> Vec<ChunkKey> {
+        // What it left behind is nobody's any more.
+        let _ = std::fs::remove_dir_all(self.scratch.join(worker.to_string()));
+        self.grid.give_back(worker, reason).await.unwrap_or_else(|error| {
+            tracing::warn!(%worker, %error, "what a machine held waits for its lease to run out");
+            Vec::new()
+        })
+    }
+}
+
+fn now(chunk: &Chunk) -> TaskNow {
+    match &chunk.state {
+        ChunkState::Queued { .. } => TaskNow::Waiting,
+        ChunkState::Leased(lease) => {
+            TaskNow::Running { worker: lease.attempt.owner.worker.clone(), since_ms: lease.since_ms }
+        }
+        ChunkState::Done { .. } | ChunkState::Ended { .. } => TaskNow::Over,
+    }
+}
+
+/// The file of everything that happened to machines, a line of JSON each.
+#[derive(Debug)]
+pub(super) struct EventFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    failed: Option<io::Error>,
+}
+
+impl EventFile {
+    pub(super) fn create(folder: &Path) -> Outcome<Self> {
+        let path = folder.join("events.ndjson");
+        let file = File::create(&path).map_err(|error| Problem::file("made", &path, error))?;
+        Ok(Self { path, file: BufWriter::new(file), failed: None })
+    }
+
+    pub(super) fn write(&mut self, event: &Event) {
+        let line = serde_json::to_string(event).expect("an event becomes JSON");
+        // Each at once: whoever looks meanwhile sees it.
+        if let Err(error) = writeln!(self.file, "{line}").and_then(|()| self.file.flush()) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Whether all of it is there.
+    pub(super) fn close(self) -> Outcome<()> {
+        match self.failed {
+            None => Ok(()),
+            Some(error) => Err(Problem::file("written", &self.path, error)),
+        }
+    }
+}
+
+/// A fleet under a policy.
+pub(super) fn fleet<'a>(spec: FleetSpec, policy: PolicyName, events: &'a mut EventFile) -> Fleet<'a> {
+    let policy = spec.settings.policy(policy);
+    Fleet::new(spec, policy, |event| events.write(event))
+}
+
+/// What became of the machines, and of the chunks that they ran.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) machines: Vec<MachineRecord>,
+    pub(super) chunks: Vec<Chunk>,
+}

@@ -1,0 +1,184 @@
+//! A fleet of real processes that only stand for workers, under a policy that says what the test wants.
+
+use std::{
+    io,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sheaf_core::{ChunkKey, JobId, Lane, ReleaseReason, WorkerId};
+use sheaf_machines::{Event, Fleet, FleetSpec, Grid, Launch, TaskNow, What, Why};
+use sheaf_scheduler::{
+    Decision, Drain, Memory, Policy, PolicyName, Pool, Settings, Snapshot, Want,
+    formats::spot::Outage,
+    sim::{faults::Faults, fleet::PoolSpec},
+};
+use tokio::process::{Child, Command};
+
+/// Wants one machine, and none any more once it is told.
+struct Told(Arc<AtomicBool>);
+
+impl Policy for Told {
+    fn name(&self) -> PolicyName {
+        PolicyName::Fixed
+    }
+
+    fn decide(&self, snapshot: &Snapshot, _: &mut Memory) -> Decision {
+        if !self.0.load(Ordering::Relaxed) {
+            return Decision { wants: vec![Want { pool: 0, machines: 1 }], ..Decision::default() };
+        }
+        let held = snapshot.machines.iter().filter(|machine| machine.activity.counts());
+        // Less than it has to be given.
+        Decision { drains: held.map(|held| Drain { machine: held.id, give_s: 0.0 }).collect(), ..Decision::default() }
+    }
+}
+
+/// A grid whose only task is held by whichever worker was started last.
+struct Fake {
+    script: &'static str,
+    started: Mutex<Vec<WorkerId>>,
+    /// The session of the process started first.
+    session: Mutex<Option<i32>>,
+    given_back: Mutex<Vec<(WorkerId, ReleaseReason)>>,
+}
+
+impl Fake {
+    fn new(script: &'static str) -> Self {
+        Self { script, started: Mutex::default(), session: Mutex::default(), given_back: Mutex::default() }
+    }
+}
+
+impl Grid for Fake {
+    fn start(&self, launch: &Launch) -> io::Result<Child> {
+        self.started.lock().expect("nobody panicked").push(launch.worker.clone());
+        // From util-linux: a session of its own.
+        let mut command = Command::new("setsid");
+        command.args(["/bin/sh", "-c", self.script]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn()?;
+        let session = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let mut first = self.session.lock().expect("nobody panicked");
+        *first = first.or(session);
+        Ok(child)
+    }
+
+    async fn look(&self) -> Option<Vec<TaskNow>> {
+        let last = self.started.lock().expect("nobody panicked").last().cloned();
+        Some(vec![last.map_or(TaskNow::Waiting, |worker| TaskNow::Running { worker, since_ms: 0 })])
+    }
+
+    async fn give_back(&self, worker: &WorkerId, reason: ReleaseReason) -> Vec<ChunkKey> {
+        self.given_back.lock().expect("nobody panicked").push((worker.clone(), reason));
+        vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 0 }]
+    }
+}
+
+fn spec(faults: Faults, notice_s: f64) -> FleetSpec {
+    let pool = Pool { machine: "m".to_owned(), market: Lane::Spot, machines_max: 1, ..Pool::default() };
+    FleetSpec {
+        pools: vec![PoolSpec { pool, kind: 0, boot_s: 10.0, memory_mb: 0.0, burstable: None }],
+        spot_max: 1,
+        on_demand_max: 0,
+        faults,
+        seed: 1,
+        notice_s,
+        time_scale: 100.0,
+        settings: Settings { period_s: 5.0, grace_s: 60.0, ..Settings::default() },
+        job: "job".to_owned(),
+        tasks_s: vec![100.0],
+        deadline_s: 10_000.0,
+    }
+}
+
+/// Drives a fleet until something has happened.
+async fn until(
+    fleet: &mut Fleet<'_>,
+    grid: &Fake,
+    events: &Mutex<Vec<Event>>,
+    happened: impl Fn(&What) -> bool,
+) -> Event {
+    let seen = async {
+        loop {
+            if let Some(event) = events.lock().expect("nobody panicked").iter().find(|event| happened(&event.what)) {
+                return event.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        event = seen => event,
+        never = fleet.run(grid) => match never {},
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it did not happen: {events:?}"),
+    }
+}
+
+/// A worker that joins, hears nothing and goes on for ever.
+const DEAF: &str = "echo joined; exec sleep 1000";
+/// The same, with something that would outlive it.
+const WITH_CHILD: &str = "sleep 1001 & echo joined; exec sleep 1000";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_with_a_lease_is_given_twice_the_grace_whatever_the_policy_says() {
+    let (grid, stop, events) = (Fake::new(DEAF), Arc::new(AtomicBool::new(false)), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let mut fleet = Fleet::new(spec(Faults::None, 120.0), Box::new(Told(stop.clone())), tell);
+    let up = until(&mut fleet, &grid, &events, |what| matches!(what, What::Up { .. })).await;
+    assert!(up.at_s >= 10.0, "not before it has booted: {up:?}");
+    until(&mut fleet, &grid, &events, |what| matches!(what, What::Busy { .. })).await;
+    stop.store(true, Ordering::Relaxed);
+    let draining = until(&mut fleet, &grid, &events, |what| matches!(what, What::Draining { .. })).await;
+    let What::Draining { until_s, .. } = draining.what else { panic!("{draining:?}") };
+    assert!(until_s - draining.at_s >= 119.0, "{draining:?}");
+    // It hears nothing: it is killed, though not before its time, and what it held is given back.
+    let ended = until(&mut fleet, &grid, &events, |what| matches!(what, What::Ended { .. })).await;
+    assert!(ended.at_s > until_s, "{ended:?}");
+    assert!(matches!(&ended.what, What::Ended { why: Why::Drained, given_back, .. } if given_back.len() == 1));
+    let given_back = grid.given_back.lock().expect("nobody panicked").clone();
+    assert!(matches!(&given_back[..], [(_, ReleaseReason::Drain)]), "{given_back:?}");
+    drop(fleet);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_noticed_then_killed_and_its_pool_is_left_alone_for_a_while() {
+    let outage = Outage { zone: "m".to_owned(), down_s: 60.0, up_s: f64::INFINITY };
+    let (grid, events) = (Fake::new(WITH_CHILD), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let policy = Box::new(Told(Arc::default()));
+    let mut fleet = Fleet::new(spec(Faults::Trace(vec![outage]), 50.0), policy, tell);
+    let noticed = until(&mut fleet, &grid, &events, |what| matches!(what, What::Noticed { .. })).await;
+    assert!(noticed.at_s >= 60.0, "{noticed:?}");
+    let ended = until(&mut fleet, &grid, &events, |what| matches!(what, What::Ended { .. })).await;
+    assert!(ended.at_s >= noticed.at_s + 49.0, "{ended:?}");
+    assert!(matches!(ended.what, What::Ended { why: Why::Reclaimed, .. }));
+    let given_back = grid.given_back.lock().expect("nobody panicked").clone();
+    assert!(matches!(&given_back[..], [(_, ReleaseReason::Reclaimed)]), "{given_back:?}");
+    let session = grid.session.lock().expect("nobody panicked").expect("one was started");
+    let of_session = |process: procfs::ProcResult<procfs::process::Process>| {
+        process.and_then(|process| process.stat()).is_ok_and(|stat| stat.session == session && stat.state != 'Z')
+    };
+    assert!(!procfs::process::all_processes().expect("there is /proc").any(of_session), "nothing of it still runs");
+    until(&mut fleet, &grid, &events, |what| matches!(what, What::Refused { failures: 3, .. })).await;
+    drop(fleet);
+    let events = events.into_inner().expect("nobody panicked");
+    let refused = events.iter().filter(|event| matches!(event.what, What::Refused { .. }));
+    let refused: Vec<f64> = refused.map(|event| event.at_s).collect();
+    assert!(refused[1] - refused[0] >= 14.0 && refused[2] - refused[1] >= 29.0, "{refused:?}");
+}
+
+/// Nobody knows why it has died: perhaps of a task. So nothing is given back in its name, and another one is started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_by_itself_is_replaced_and_its_leases_run_out() {
+    let (grid, events) = (Fake::new("echo joined; sleep 0.3; exit 1"), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let mut fleet = Fleet::new(spec(Faults::None, 120.0), Box::new(Told(Arc::default())), tell);
+    until(&mut fleet, &grid, &events, |what| matches!(what, What::Ended { why: Why::Failed, .. })).await;
+    until(&mut fleet, &grid, &events, |what| matches!(what, What::Requested { machine: 1, .. })).await;
+    assert!(grid.given_back.lock().expect("nobody panicked").is_empty());
+    fleet.close(&grid).await;
+    let records = fleet.records();
+    assert!(records.iter().all(|record| record.ended_s.is_some()), "{records:?}");
+    assert_eq!(records.last().and_then(|record| record.why), Some(Why::Over));
+}
