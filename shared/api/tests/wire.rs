@@ -222,6 +222,7 @@ fn history() {
         Event::ChunkSubmitted { chunk, tasks: 4 },
         Event::ChunkClaimed { chunk, epoch, worker: worker.clone(), taken_over: true, resumed: 2 },
         Event::SegmentCommitted { chunk, epoch, totals },
+        Event::CheckpointStored { chunk, task: 3, epoch, bytes: 30, run_ms: 60_000 },
         Event::TaskIsolated { chunk, task: 3 },
         Event::ChunkReleased { chunk, epoch, reason: ReleaseReason::BackOff, not_before_ms: 7 },
         Event::ChunkFinished { chunk, epoch, worker, since_ms: 5, totals },

@@ -157,6 +157,7 @@ fn events() -> Vec<Event> {
         Event::ChunkSubmitted { chunk, tasks },
         Event::ChunkClaimed { chunk, epoch, worker: worker.clone(), taken_over: true, resumed: 2 },
         Event::SegmentCommitted { chunk, epoch, totals },
+        Event::CheckpointStored { chunk, task, epoch, bytes: 5, run_ms: 6 },
         Event::TaskIsolated { chunk, task },
         Event::ChunkReleased { chunk, epoch, reason: ReleaseReason::BackOff, not_before_ms },
         Event::ChunkFinished { chunk, epoch, worker, since_ms, totals },
@@ -172,7 +173,9 @@ fn manifests() -> Vec<Manifest> {
         FunctionKind::Handler { revision: "1".into() },
     ];
     let env = BTreeMap::from([("A".to_owned(), "b".to_owned())]);
-    kinds.map(|kind| Manifest { env: env.clone(), ..Manifest::new("f".parse().unwrap(), kind) }).to_vec()
+    let checkpoint_every_ms = Some(60_000);
+    let manifest = |kind| Manifest::new("f".parse().unwrap(), kind);
+    kinds.map(|kind| Manifest { env: env.clone(), checkpoint_every_ms, ..manifest(kind) }).to_vec()
 }
 
 fn job_views() -> Vec<JobView> {
