@@ -15,7 +15,7 @@
 //! | `SHEAF_LOG` | a `tracing` filter | `info` |
 //!
 //! Region, credentials and endpoints are found as the AWS SDK finds them. `ECS_CONTAINER_METADATA_URI_V4`, which ECS sets,
-//! gives it its name.
+//! gives it its name; `ECS_AGENT_URI`, which ECS sets too, is asked for scale-in protection while chunks are held.
 //!
 //! # When it stops
 //! | notice | from | what is running |
@@ -46,8 +46,10 @@
 
 mod ec2;
 mod machine;
+mod protection;
 mod settings;
 
 pub use ec2::watch as watch_ec2;
 pub use machine::{hide_from_children, name as machine_name};
+pub use protection::keep as keep_protected;
 pub use settings::Settings;

@@ -6,9 +6,9 @@ use sheaf_api::cost::Step;
 use sheaf_aws::{AwsPorts, LambdaInvoker, Meter, SystemClock, load_config};
 use sheaf_protocol::{Clock, Ports};
 use sheaf_telemetry::{Format, Metrics, names};
-use sheaf_worker::{Counts, Ended, run, watch_signals};
-use sheaf_worker_container::{Settings, hide_from_children, machine_name, watch_ec2};
-use tokio::sync::mpsc;
+use sheaf_worker::{Counts, Ended, Heard, run, watch_signals};
+use sheaf_worker_container::{Settings, hide_from_children, keep_protected, machine_name, watch_ec2};
+use tokio::sync::{mpsc, watch};
 
 /// Notices that wait to be heeded.
 const NOTICES_MAX: usize = 16;
@@ -63,13 +63,18 @@ async fn work(settings: Settings) -> i32 {
     let logging = tokio::spawn(log(meter.clone()));
     let lanes: Vec<&str> = options.lanes.iter().map(|lane| lane.as_str()).collect();
     let (grid, lanes) = (settings.grid, lanes.join("+"));
-    let tell = |counts| tell(&grid, &lanes, counts);
-    let ended = Box::pin(run(ports.clone(), options, noticed, Some(invoker), ports.queue().keep_hidden(), tell)).await;
+    let (busy, is_busy) = watch::channel(false);
+    let protection = settings.agent.map(|agent| tokio::spawn(keep_protected(agent, is_busy)));
+    let hear = |heard: Heard<'_>| match heard {
+        Heard::Counts(counts) => tell(&grid, &lanes, counts),
+        Heard::Alive(view) => drop(busy.send_replace(!view.holding.is_empty())),
+    };
+    let ended = Box::pin(run(ports.clone(), options, noticed, Some(invoker), ports.queue().keep_hidden(), hear)).await;
     signals.abort();
     logging.abort();
     meter.log();
-    if let Some(machine) = machine {
-        machine.abort();
+    for beside in machine.into_iter().chain(protection) {
+        beside.abort();
     }
     match ended {
         Ok(ended) => ended.exit_code(),

@@ -29,6 +29,8 @@ pub struct Settings {
     pub metadata: Option<String>,
     /// URL of the metadata service of ECS, where it runs there.
     pub ecs: Option<String>,
+    /// URL of the agent of ECS, where it runs there.
+    pub agent: Option<String>,
 }
 
 impl Settings {
@@ -74,6 +76,7 @@ impl Settings {
             options,
             metadata: Some(metadata).filter(|url| !url.is_empty()),
             ecs: set("ECS_CONTAINER_METADATA_URI_V4"),
+            agent: set("ECS_AGENT_URI"),
         })
     }
 }

@@ -25,7 +25,7 @@ mod system;
 pub use crew::{Counts, Crew, CrewOptions};
 pub use gate::Gate;
 pub use notice::{LOOK_MS, Notice, Signal, Stop};
-pub use process::{Ended, Options, run};
+pub use process::{Ended, Heard, Options, run};
 pub use runner::{HostRunner, StoredPackages};
 pub use signals::watch as watch_signals;
 pub use system::{SystemClock, ThreadRng};

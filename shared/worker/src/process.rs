@@ -70,18 +70,27 @@ impl Ended {
     }
 }
 
+/// What a worker tells of itself.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// What became of hints: every minute, and at the end.
+    Counts(Counts),
+    /// How it stands: whenever it says that it is alive.
+    Alive(&'a WorkerView),
+}
+
 type ProcessCrew<P> = Crew<P, Gate<HostRunner>>;
 
 /// Claims chunks and runs them until a notice says to stop; then gives back what it cannot finish. `invoker` is who
 /// invokes functions by their ARN, if somebody can. `beside` is polled for as long as it works: what the ports need while
-/// chunks are held. `tell` hears every minute, and at the end, what became of hints.
+/// chunks are held. `hear` is told how it goes.
 pub async fn run<P: Ports>(
     ports: P,
     options: Options,
     mut notices: mpsc::Receiver<Notice>,
     invoker: Option<Arc<dyn Invoker>>,
     beside: impl Future<Output = Infallible>,
-    tell: impl Fn(Counts),
+    hear: impl Fn(Heard<'_>),
 ) -> Result<Ended, HostError> {
     let id = options.worker.id.clone();
     let slots = options.slots.max(1);
@@ -114,7 +123,7 @@ pub async fn run<P: Ports>(
             crew.receive(|| std::future::ready(())).await;
             crew.ended().await;
         });
-        let mut alive = pin!(say_alive(&ports, &crew, &options, &stopping));
+        let mut alive = pin!(say_alive(&ports, &crew, &options, &stopping, &hear));
         let mut beside = pin!(beside);
         let mut telling = interval(TELLING);
         let mut looks = interval(IDLE_LOOK);
@@ -131,7 +140,7 @@ pub async fn run<P: Ports>(
                     _ => continue,
                 },
                 _ = telling.tick() => {
-                    tell(crew.take_counts());
+                    hear(Heard::Counts(crew.take_counts()));
                     continue;
                 }
                 () = until(&ports, over_ms) => break Ended::Late,
@@ -157,7 +166,7 @@ pub async fn run<P: Ports>(
             stopping.notify_one();
         }
     };
-    tell(crew.take_counts());
+    hear(Heard::Counts(crew.take_counts()));
     if ended == Ended::Late {
         tracing::error!(chunks = ?crew.worker().holding(), "could not give back all chunks in time");
     }
@@ -181,7 +190,13 @@ async fn until<P: Ports>(ports: &P, at_ms: u64) {
 }
 
 /// Says every now and then that it is alive, and at once when it begins to stop.
-async fn say_alive<P: Ports>(ports: &P, crew: &ProcessCrew<P>, options: &Options, stopping: &Notify) -> Infallible {
+async fn say_alive<P: Ports>(
+    ports: &P,
+    crew: &ProcessCrew<P>,
+    options: &Options,
+    stopping: &Notify,
+    hear: &impl Fn(Heard<'_>),
+) -> Infallible {
     let started_at_ms = ports.clock().now_ms();
     loop {
         let view = WorkerView {
@@ -196,6 +211,7 @@ async fn say_alive<P: Ports>(ports: &P, crew: &ProcessCrew<P>, options: &Options
             seen_at_ms: ports.clock().now_ms(),
             tasks_ended: crew.worker().tasks_ended(),
         };
+        hear(Heard::Alive(&view));
         ports.state().put_worker(view).await;
         let _ = timeout(Duration::from_millis(options.worker.heartbeat_ms), stopping.notified()).await;
     }

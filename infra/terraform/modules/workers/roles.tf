@@ -27,6 +27,8 @@ module "task" {
   statements = concat(
     [{ Action = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueUrl"], Resource = local.container_lanes }],
     length(var.invoke_arns) == 0 ? [] : [{ Action = ["lambda:InvokeFunction"], Resource = var.invoke_arns }],
+    # While it holds chunks it asks that others be stopped first.
+    [{ Action = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"], Resource = ["${replace(aws_ecs_cluster.this.arn, ":cluster/", ":task/")}/*"] }],
   )
 }
 
