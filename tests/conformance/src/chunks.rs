@@ -1,10 +1,14 @@
 //! Checks of the state store's chunks.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
-use sheaf_core::{Chunk, ChunkEvent, ChunkKey, ChunkState, Digest, EndReason, Event, Refused};
+use sheaf_core::{
+    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkKey, ChunkState, Digest, EndReason, Event, Refused, ReleaseReason,
+};
 use sheaf_protocol::{Ports, StateStore, Write, WriteError};
 
-use crate::fixture::{NOW_MS, apply, claim, finish, job, job_id, spec, submit};
+use crate::fixture::{NOW_MS, apply, checkpoint, claim, finish, job, job_id, spec, submit};
 
 fn refused(answer: Result<Chunk, WriteError>) -> (Refused, Option<Chunk>) {
     match answer {
@@ -42,6 +46,36 @@ pub async fn one_claim_wins<P: Ports>(ports: P) {
         let claims = join_all((0..16).map(|nonce| apply(&ports, claim(spec.key, nonce)))).await;
         assert_eq!(claims.iter().filter(|claim| claim.is_ok()).count(), 1, "one winner");
     }
+}
+
+/// Checkpoints are kept with T5 alone and with T7, live on in the next attempt, and end with their task.
+pub async fn checkpoints_are_kept_while_their_task_is_open<P: Ports>(ports: P) {
+    let spec = spec(job_id(), 0, 3);
+    apply(&ports, submit(&spec)).await.expect("accepted");
+    let held = apply(&ports, claim(spec.key, 1)).await.expect("claimed");
+    let attempt = held.lease().expect("a claimed chunk").attempt.clone();
+    let of = |task: u32, number| (task, checkpoint(&attempt, number));
+    let (until_ms, now_ms) = (NOW_MS + 60_000, NOW_MS);
+    let segment = |rv, checkpoints: &[(u32, CheckpointRef)]| {
+        let (commit, tallies) = Default::default();
+        let (attempt, checkpoints) = (attempt.clone(), checkpoints.iter().cloned().collect());
+        Write { key: spec.key, event: ChunkEvent::Segment { attempt, rv, commit, tallies, checkpoints, until_ms } }
+    };
+    let kept = apply(&ports, segment(held.rv, &[of(0, 0), of(1, 1)])).await.expect("its owner writes");
+    assert_eq!(kept.work.checkpoints, BTreeMap::from([of(0, 0), of(1, 1)]));
+    let stranger = checkpoint(&Attempt { epoch: 9, ..attempt.clone() }, 2);
+    assert_eq!(refused(apply(&ports, segment(kept.rv, &[(0, stranger)])).await).0, Refused::Fenced);
+    let (commit, tallies) = Default::default();
+    let (rv, checkpoints, not_before_ms, reason) = (kept.rv, [of(1, 3)].into(), NOW_MS, ReleaseReason::Drain);
+    let attempt = attempt.clone();
+    let release = ChunkEvent::Release { attempt, rv, commit, tallies, checkpoints, now_ms, not_before_ms, reason };
+    let released = apply(&ports, Write { key: spec.key, event: release }).await.expect("its owner writes");
+    assert_eq!(released.work.past[0].checkpointed_at_ms, Some(NOW_MS));
+    let again = apply(&ports, claim(spec.key, 2)).await.expect("claimed");
+    assert_eq!(again.work.checkpoints, BTreeMap::from([of(0, 0), of(1, 3)]));
+    assert_eq!(ports.state().chunks(&[spec.key]).await.expect("read"), [Some(again.clone())]);
+    let finished = apply(&ports, finish(&again)).await.expect("finished");
+    assert!(finished.work.checkpoints.is_empty());
 }
 
 /// Writes in one call are independent and answered in their order; later ones see earlier ones.

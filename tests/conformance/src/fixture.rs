@@ -1,7 +1,7 @@
 //! Jobs, chunks and hints to check with.
 
 use sheaf_core::{
-    Attempt, Chunk, ChunkEvent, ChunkKey, ChunkSpec, Commit, Digest, Job, JobId, JobOptions, JobState, Lane, Mark,
+    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkKey, ChunkSpec, Commit, Digest, Job, JobId, JobOptions, JobState, Lane, Mark,
     Marks, Owner, Priority, SegmentRef, TenantId,
 };
 use sheaf_protocol::{Hint, Ports, StateStore, Write, WriteError};
@@ -46,6 +46,13 @@ pub fn submit(spec: &ChunkSpec) -> Write {
 pub fn claim(key: ChunkKey, nonce: u64) -> Write {
     let owner = Owner { worker: "wrk_conformance".parse().expect("a worker id"), nonce };
     Write { key, event: ChunkEvent::Claim { owner, now_ms: NOW_MS, until_ms: NOW_MS + 30_000 } }
+}
+
+/// A checkpoint of an attempt, stored at [`NOW_MS`].
+pub fn checkpoint(attempt: &Attempt, number: u32) -> CheckpointRef {
+    let (epoch, nonce) = (attempt.epoch, attempt.owner.nonce);
+    let digest = Digest::of(&number.to_le_bytes());
+    CheckpointRef { epoch, nonce, number, digest, bytes: 4, at_ms: NOW_MS, run_ms: 1_000 }
 }
 
 /// T8 of a claimed chunk, all of whose tasks succeeded.

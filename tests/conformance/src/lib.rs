@@ -15,7 +15,8 @@ macro_rules! conformance_tests {
     ($fresh:expr) => {
         $crate::conformance_tests!(@all $fresh;
             blobs: one_put_creates, puts_race_with_one_winner, blobs_of_any_size_come_back, a_prefix_is_deleted, answers_are_in_order;
-            chunks: submitting_again_is_the_same_chunk, a_refusal_carries_the_chunk, one_claim_wins, writes_in_a_call_are_independent,
+            chunks: submitting_again_is_the_same_chunk, a_refusal_carries_the_chunk, one_claim_wins, checkpoints_are_kept_while_their_task_is_open,
+                writes_in_a_call_are_independent,
                 due_follows_the_chunk, chunks_come_in_order_and_pages, a_fenced_attempt_commits_nothing, history_is_kept_in_order;
             jobs: one_creation_wins, events_move_a_job, jobs_are_listed_newest_first, summaries_count_each_chunk_once,
                 ended_chunks_are_told_once, changes_wake_who_waits, functions_are_kept_by_version, a_deleted_job_is_gone;
