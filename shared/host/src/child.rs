@@ -162,7 +162,9 @@ impl Child {
                 () = closing.cancelled() => return Ended::Closing,
                 () = tokio::time::sleep(pause) => {
                     self.look_at_memory(call, table);
+                    // One that has ended is not signalled: its id may be another's soon.
                     if let Some(watched) = watched
+                        && self.exit.borrow().is_none()
                         && watched.look(self.group).await
                     {
                         // Its last checkpoint is in; what it has in hand is not answered.

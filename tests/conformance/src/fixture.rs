@@ -1,8 +1,8 @@
 //! Jobs, chunks and hints to check with.
 
 use sheaf_core::{
-    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkKey, ChunkSpec, Commit, Digest, Job, JobId, JobOptions, JobState, Lane, Mark,
-    Marks, Owner, Priority, SegmentRef, TenantId,
+    Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkKey, ChunkSpec, Commit, Digest, Job, JobId, JobOptions, JobState,
+    Lane, Mark, Marks, Owner, Priority, SegmentRef, TenantId,
 };
 use sheaf_protocol::{Hint, Ports, StateStore, Write, WriteError};
 

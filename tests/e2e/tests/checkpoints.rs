@@ -1,7 +1,5 @@
 //! `kill -9` of a grid under a task that writes checkpoints: the next one goes on from the last that was stored.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
 use std::{
     path::Path,
     process::Output,
