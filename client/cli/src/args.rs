@@ -97,6 +97,14 @@ impl Command {
         }
     }
 
+    /// What is logged unless something else is asked for: what goes wrong, of a command that runs for long by itself.
+    pub(crate) const fn log_default(&self) -> Option<&'static str> {
+        match self {
+            Self::Worker(commands::worker::Worker::Start(_)) => Some("warn"),
+            _ => None,
+        }
+    }
+
     /// Does it.
     pub(crate) async fn run(self, settings: &Settings) -> Outcome<Exit> {
         match self {

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Outcome {
     let settings = Settings::load(&cli.global, cli.command.flags())?;
-    start_log(settings.log.as_deref())?;
+    start_log(settings.log.as_deref().or(cli.command.log_default()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Problem::new(Code::Internal, "the threads of this process cannot be started").with_source(error)
     })?;
@@ -64,7 +64,7 @@ fn start(cli: Cli) -> Outcome {
     outcome
 }
 
-/// Logs to stderr what `SHEAF_LOG` asks for; nothing by default.
+/// Logs to stderr what `SHEAF_LOG` asks for; by default nothing, but where a command says otherwise.
 fn start_log(filter: Option<&str>) -> Outcome<()> {
     let Some(filter) = filter else { return Ok(()) };
     let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {

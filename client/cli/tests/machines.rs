@@ -1,7 +1,12 @@
 //! A bag on worker processes that stand for machines: booted, taken away, and what is written down of it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -131,6 +136,73 @@ fn a_machine_that_is_killed_without_notice_costs_no_task() {
 #[test]
 fn a_machine_that_is_taken_away_after_a_notice_costs_no_task() {
     reclaimed("20");
+}
+
+/// What is not done by the deadline is given up, in the time of the plan.
+#[test]
+fn a_deadline_that_is_missed_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    bag(folder, 2, 60.0, 60.0);
+    let arguments = ["control", "--machines", "--job", "job.json", "--env", "env.json", "-o", "json"];
+    let times = ["--deadline", "4m", "--time-scale", "60"];
+    let (code, stdout, stderr) = sheaf(folder, &[&arguments[..], &times].concat());
+    assert_eq!(code, 3, "{stdout}{stderr}");
+    let done: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&done["in_time"], &done["deadline_s"]), (&false.into(), &240.0.into()), "{done}");
+    let tasks = rows(&folder.join("bag_0/tasks.csv"));
+    assert!(tasks.len() == 2 && tasks.values().all(|task| task["outcome"] == "expired"), "{tasks:?}");
+}
+
+/// Processes whose command line names a folder.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    let lines = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let line = std::fs::read(entry.unwrap().path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(folder)).collect()
+}
+
+/// Whoever drives the machines is killed: they notice, and nothing of them is left.
+#[test]
+fn machines_end_when_nobody_drives_them_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    bag(folder, 2, 300.0, 300.0);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sheaf"));
+    command
+        .args([
+            "control",
+            "--machines",
+            "--job",
+            "job.json",
+            "--env",
+            "env.json",
+            "--deadline",
+            "1h",
+            "--time-scale",
+            "60",
+        ])
+        .current_dir(folder)
+        .env("SHEAF_DIR", folder.join("grid"))
+        .env("HOME", folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut control = command.spawn().unwrap();
+    let started = Instant::now();
+    let wait_for = |what: &str, look: &dyn Fn() -> bool| {
+        while !look() {
+            assert!(started.elapsed() < Duration::from_secs(120), "{what}: {:?}", processes_of(folder));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let path = folder.join("bag_0/events.ndjson");
+    wait_for("a machine is busy", &|| std::fs::read_to_string(&path).unwrap_or_default().contains("\"busy\""));
+    assert!(processes_of(folder).iter().any(|line| line.contains("worker start")));
+    control.kill().unwrap();
+    control.wait().unwrap();
+    wait_for("all of them end", &|| processes_of(folder).is_empty());
 }
 
 #[test]

@@ -120,15 +120,13 @@ fn thousands_of_tasks_survive_the_death_of_one_of_two_workers() {
     let grid = directory.path();
     let _up = Process::up(grid);
     let workers = [(); 2].map(|()| Process::worker(grid, &["--slots", "2"]));
-    let rows = json(grid, &["worker", "list"]);
-    let listed: BTreeMap<u64, u64> = rows
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| (row["pid"].as_u64().unwrap(), row["slots"].as_u64().unwrap()))
-        .collect();
     let started: BTreeMap<u64, u64> = workers.iter().map(|worker| (worker.0.id().into(), 2)).collect();
-    assert_eq!(listed, started);
+    until("both are listed", || {
+        let rows = json(grid, &["worker", "list"]);
+        let row = |row: &Value| Some((row["pid"].as_u64()?, row["slots"].as_u64()?));
+        let listed: Option<BTreeMap<u64, u64>> = rows.as_array()?.iter().map(row).collect();
+        (listed? == started).then_some(())
+    });
     submit(grid, "1-4000", "read n; sleep 0.002; echo $n");
     until("some of it is done", || (succeeded(grid) > 100).then_some(()));
     workers[0].signal(Signal::KILL);

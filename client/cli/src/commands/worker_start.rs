@@ -125,6 +125,7 @@ impl Start {
             .map_err(|error| Problem::new(Code::Internal, "the worker cannot run functions").with_source(error))?;
         Ok(match ended {
             Ended::Drained => Exit::Succeeded,
+            // The same number: not everything came to its end here.
             Ended::Late => Exit::TasksFailed,
             Ended::Dropped(Signal::Interrupt) => Exit::Interrupted,
             Ended::Dropped(Signal::Terminate) => Exit::Terminated,
