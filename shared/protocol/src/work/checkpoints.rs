@@ -180,3 +180,61 @@ pub(super) async fn delete_unnamed<P: Ports>(ports: &P, before: &Chunk, after: &
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sheaf_core::{ChunkEvent, ChunkKey, JobId, Lane, Owner, Priority};
+
+    use super::*;
+
+    /// A chunk of more tasks than may have a checkpoint, held, of which all that may but one have.
+    fn crowded() -> Chunk {
+        let spec = ChunkSpec {
+            key: ChunkKey { job: JobId::from_bytes([7; 16]), number: 0 },
+            tenant: Default::default(),
+            tasks: 2 * limits::CHECKPOINTS_MAX as u32,
+            task_first: 0,
+            digest: Digest::of(b"pack"),
+            pack_bytes: 1,
+            lane: Lane::default(),
+            priority: Priority::Normal,
+            deadline_ms: None,
+            submitted_at_ms: 0,
+        };
+        let owner = Owner { worker: "wrk_a".parse().expect("a worker id"), nonce: 1 };
+        let submitted = Chunk::apply(None, &ChunkEvent::Submit { spec: Box::new(spec) }).expect("T1");
+        let claim = ChunkEvent::Claim { owner: owner.clone(), now_ms: 0, until_ms: 9 };
+        let held = Chunk::apply(Some(&submitted), &claim).expect("T2");
+        let checkpoints = (1..limits::CHECKPOINTS_MAX as u32).map(|task| (task, reference(task))).collect();
+        let (attempt, rv) = (Attempt { epoch: 1, owner }, held.rv);
+        let (commit, tallies) = Default::default();
+        let stored = ChunkEvent::Segment { attempt, rv, commit, tallies, checkpoints, until_ms: 9 };
+        Chunk::apply(Some(&held), &stored).expect("T5")
+    }
+
+    fn reference(number: u32) -> CheckpointRef {
+        CheckpointRef { epoch: 1, nonce: 1, number, digest: Digest::of(b"c"), bytes: 1, at_ms: 5, run_ms: 5 }
+    }
+
+    /// What the chunk has no room for is not named, rather than the write refused: the task goes on without.
+    #[test]
+    fn no_more_are_taken_than_the_chunk_has_room_for() {
+        let (all, chunk) = (Checkpoints::default(), crowded());
+        let beyond = limits::CHECKPOINTS_MAX as u32;
+        all.stored.lock().extend([5, beyond, beyond + 1, beyond + 2].map(|task| (task, reference(1_000))));
+        let taken: Vec<u32> = all.take(&chunk).into_keys().collect();
+        assert_eq!(taken, [5, beyond], "one that replaces another, and one more");
+        assert!(all.is_empty());
+    }
+
+    /// The key of one checkpoint is no prefix of another's: deleting the one must leave the other.
+    #[test]
+    fn no_key_is_the_beginning_of_another() {
+        let spec = crowded().spec;
+        let keys: Vec<String> =
+            (0..300).flat_map(|n| [reference(n).key(&spec, 1), reference(n).key(&spec, 11)]).collect();
+        for key in &keys {
+            assert_eq!(keys.iter().filter(|other| other.starts_with(key.as_str())).count(), 1, "{key}");
+        }
+    }
+}
