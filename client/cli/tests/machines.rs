@@ -89,9 +89,9 @@ fn a_bag_runs_on_machines_that_boot_and_end() {
 fn reclaimed(notice: &str) {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path();
-    bag(folder, 4, 8.0, 80.0);
-    // Six seconds from now, of which the machines boot for one.
-    std::fs::write(folder.join("trace.csv"), "type,down_s,up_s\nc3.large,60,\n").unwrap();
+    bag(folder, 4, 16.0, 160.0);
+    // Twelve seconds from now, of which the machines boot for one: ample for workers to join on a machine that is busy.
+    std::fs::write(folder.join("trace.csv"), "type,down_s,up_s\nc3.large,120,\n").unwrap();
     let trace = ["--spot-trace", "trace.csv", "--notice", notice, "--time-scale", "10", "--boot", "10"];
     let done = control(folder, &[&["--deadline", "15m"][..], &trace].concat());
     assert!(done["in_time"] == true && done["machines"]["reclaims"].as_u64() > Some(0), "{done}");
