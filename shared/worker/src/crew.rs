@@ -79,9 +79,8 @@ impl Pace {
         let Some(pace) = self.jobs.get_mut(&job) else { return };
         pace.held = pace.held.saturating_sub(1);
         if let Some(took) = took {
-            let moved = |mean: Duration| mean - mean / 8 + took / 8;
-            self.chunk = moved(self.chunk);
-            pace.chunk = Some(pace.chunk.map_or(took, moved));
+            self.chunk = moved(self.chunk, took);
+            pace.chunk = Some(pace.chunk.map_or(took, |mean| moved(mean, took)));
         }
     }
 
@@ -89,6 +88,10 @@ impl Pace {
         let is_long = |pace: &JobPace| pace.held > 0 && pace.chunk.is_some_and(|chunk| chunk >= short);
         self.chunk < short && !self.jobs.values().any(is_long)
     }
+}
+
+fn moved(mean: Duration, by: Duration) -> Duration {
+    mean - mean / 8 + by / 8
 }
 
 /// A worker that takes what its queue has for it, as many chunks at once as suits their length.
