@@ -279,7 +279,8 @@ impl Mix {
             };
         }
         // Numbers follow each other; their generators' starts should not.
-        let mut random = fastrand::Rng::with_seed((seed ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // Rotated, so that seeds that follow each other do not give the same tasks in almost the same order.
+        let mut random = fastrand::Rng::with_seed((seed.rotate_left(32) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let payload_bytes = match self.payload_bytes_max {
             Some(most) => {
                 let (least, most) = (f64::from(self.payload_bytes).ln(), f64::from(most).ln());
