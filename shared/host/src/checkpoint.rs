@@ -13,14 +13,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::process::Signal;
+use rustix::{fs::OFlags, process::Signal};
 use sheaf_api::{
     checkpoint::{Checkpoint, Written},
     run::Call,
 };
 use sheaf_core::limits::CHECKPOINT_BYTES_MAX;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::process::Group;
+
+/// Opening fails if the last part of the path is a link, and does not wait if it is a pipe.
+const NOT_A_LINK: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 /// The variable that holds the path.
 pub(crate) const VARIABLE: &str = "SHEAF_CHECKPOINT";
@@ -40,8 +44,12 @@ struct Stamp {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
-        let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
-        Some(Self { inode: meta.ino(), modified: (meta.mtime(), meta.mtime_nsec()), bytes: meta.len() })
+        Self::in_meta(&fs::symlink_metadata(path).ok()?)
+    }
+
+    fn in_meta(meta: &fs::Metadata) -> Option<Self> {
+        let (inode, modified, bytes) = (meta.ino(), (meta.mtime(), meta.mtime_nsec()), meta.len());
+        meta.is_file().then_some(Self { inode, modified, bytes })
     }
 }
 
@@ -62,9 +70,9 @@ impl Watched {
     pub(crate) async fn start(call: &Call, dir: &Path) -> io::Result<Option<Self>> {
         let (Some(path), Some(checkpoint)) = (path(call, dir), &call.checkpoint) else { return Ok(None) };
         let every = Duration::from_millis(call.manifest.checkpoint_every_ms.unwrap_or_default());
-        match &checkpoint.restored {
-            Some(bytes) => tokio::fs::write(&path, bytes).await?,
-            None => remove(&path).await?,
+        remove(&path).await?;
+        if let Some(bytes) = &checkpoint.restored {
+            create(&path, bytes).await?;
         }
         let (seen, started) = (Stamp::of(&path), Instant::now());
         let checkpoint = Arc::clone(checkpoint);
@@ -108,15 +116,34 @@ impl Watched {
             return false;
         }
         let run_ms = self.started.elapsed().as_millis() as u64;
-        let Ok(bytes) = tokio::fs::read(&self.path).await else { return false };
         // One that is written in place, and not renamed, may be half of the old and half of the new.
-        if Stamp::of(&self.path) != Some(stamp) || bytes.len() as u64 != stamp.bytes {
+        let Some(bytes) = read(&self.path, stamp).await.filter(|_| Stamp::of(&self.path) == Some(stamp)) else {
             return false;
-        }
+        };
         self.seen = Some(stamp);
         self.checkpoint.lay(Written { bytes: Bytes::from(bytes), run_ms });
         true
     }
+}
+
+/// Reads the file that has this stamp. A function may put a link in its place at any moment: following it would hand out what
+/// only this process can read.
+async fn read(path: &Path, stamp: Stamp) -> Option<Vec<u8>> {
+    let file = tokio::fs::OpenOptions::new().read(true).custom_flags(NOT_A_LINK).open(path).await.ok()?;
+    if Stamp::in_meta(&file.metadata().await.ok()?) != Some(stamp) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(stamp.bytes as usize);
+    // One that grows meanwhile is another.
+    file.take(stamp.bytes + 1).read_to_end(&mut bytes).await.ok()?;
+    (bytes.len() as u64 == stamp.bytes).then_some(bytes)
+}
+
+/// Makes the file, which must not be there: a link that a warm child has left would have something else overwritten.
+async fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(path).await?;
+    file.write_all(bytes).await?;
+    file.flush().await
 }
 
 async fn remove(path: &Path) -> io::Result<()> {
@@ -200,5 +227,25 @@ mod tests {
         assert!(!watched.take().await);
         fs::remove_file(&watched.path).and_then(|()| fs::create_dir(&watched.path)).expect("made");
         assert!(!watched.take().await);
+    }
+
+    /// Between the look at a file and its opening, a function may have put something else there.
+    #[tokio::test]
+    async fn what_has_taken_the_place_of_a_file_is_not_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, secret) = (dir.path().join("file"), dir.path().join("secret"));
+        fs::write(&secret, b"secret").expect("written");
+        fs::write(&path, b"mine!!").expect("written");
+        let stamp = Stamp::of(&path).expect("a file");
+        assert_eq!(read(&path, stamp).await.as_deref(), Some(&b"mine!!"[..]));
+        fs::remove_file(&path).and_then(|()| std::os::unix::fs::symlink(&secret, &path)).expect("linked");
+        assert_eq!(read(&path, Stamp::of(&secret).expect("a file")).await, None, "a link is not followed");
+        assert!(create(&path, b"overwritten").await.is_err());
+        remove(&path).await.expect("removed");
+        create(&path, b"restored").await.expect("made");
+        assert_eq!(
+            (fs::read(&secret).expect("read"), fs::read(&path).expect("read")),
+            (b"secret".to_vec(), b"restored".to_vec())
+        );
     }
 }
