@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     ops::Add,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -34,6 +34,7 @@ impl Add for Count {
 }
 
 pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
     let machine = setup::run()?;
     if lints {
         succeed(cargo().args(["fmt", "--all", "--check"]))?;
@@ -63,7 +64,7 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     let checked = infra::run()?;
     let (passed, failed) = (passed + checked.passed, failed + checked.failed);
     skipped.extend(checked.skipped);
-    let deployed = e2e_aws::run(&e2e_aws::Options::quick())?;
+    let deployed = e2e_aws::run(&e2e_aws::Options::with_tests(began.elapsed()))?;
     let (passed, failed) = (passed + deployed.passed, failed + deployed.failed);
     skipped.extend(deployed.skipped);
     println!();
