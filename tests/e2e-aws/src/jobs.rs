@@ -51,6 +51,23 @@ pub(crate) async fn over_http(grid: &Deployed) -> anyhow::Result<String> {
     Ok("2,000 tasks submitted, waited for and read with SigV4".to_owned())
 }
 
+/// The load-test harness against the deployed grid. Its function is the command itself, which is on this machine, as Lambdas are.
+pub(crate) async fn bench(grid: &Deployed) -> anyhow::Result<String> {
+    let script = format!("#!/bin/sh\nexec '{}' bench function\n", grid.program("sheaf")?.display());
+    let script = grid.write("bootstrap-bench", &script)?;
+    let declared = format!("[functions.bench_batch]\npackage = {script:?}\nmemory = \"512MiB\"\nbatch = true\n");
+    let file = grid.write("bench.toml", &declared)?;
+    grid.sheaf(&["function", "add", &file]).await?;
+    // Ends with another code than 0 if a result was wrong, missing or there twice.
+    let arguments = ["bench", "child-batch", "--function", "bench_batch", "--tasks", "100000", "--json", "bench.json"];
+    grid.sheaf(&arguments).await?;
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(grid.directory.path().join("bench.json"))?)?;
+    let run = &report["runs"][0];
+    ensure!(run["tasks"] == 100_000, "{run}");
+    let figure = |name: &str| run["figures"][name].as_f64().with_context(|| format!("no {name} in {run}"));
+    Ok(format!("100,000 results checked, each right and there once, {:.0} tasks/s", figure("tasks_per_s")?))
+}
+
 /// Runs tasks that each give back their own number, and checks that each has exactly one outcome, and the right one.
 async fn numbers(grid: &Deployed, tasks: u64, chunk_tasks: u32) -> anyhow::Result<(JobId, Totals)> {
     let sheaf = grid.connect().await?;

@@ -44,12 +44,13 @@ struct Arguments {
 type Scenario = for<'a> fn(&'a Deployed) -> BoxFuture<'a, anyhow::Result<String>>;
 
 /// The scenarios in their order: first what the later ones need.
-const SCENARIOS: [(&str, Scenario); 15] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("doctor", |grid| Box::pin(jobs::doctor(grid))),
     ("functions", |grid| Box::pin(jobs::functions(grid))),
     ("http", |grid| Box::pin(jobs::over_http(grid))),
     ("hundred-thousand", |grid| Box::pin(jobs::hundred_thousand(grid))),
     ("requests", |grid| Box::pin(requests::per_thousand_tasks(grid))),
+    ("bench", |grid| Box::pin(jobs::bench(grid))),
     ("upload", |grid| Box::pin(files::upload(grid))),
     ("bad-upload", |grid| Box::pin(files::bad_upload(grid))),
     ("duplicate-events", |grid| Box::pin(files::duplicate_events(grid))),
