@@ -1,6 +1,6 @@
 //! What users do with jobs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ pub(crate) async fn over_http(grid: &Deployed) -> anyhow::Result<String> {
 pub(crate) async fn bench(grid: &Deployed) -> anyhow::Result<String> {
     let script = format!("#!/bin/sh\nexec '{}' bench function\n", grid.program("sheaf")?.display());
     let script = grid.write("bootstrap-bench", &script)?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
     let declared = format!("[functions.bench_batch]\npackage = {script:?}\nmemory = \"512MiB\"\nbatch = true\n");
     let file = grid.write("bench.toml", &declared)?;
     grid.sheaf(&["function", "add", &file]).await?;
