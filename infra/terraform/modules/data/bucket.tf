@@ -1,4 +1,5 @@
-# Bytes: inbox/ and outbox/ of people; p/ packs, r/ results, l/ logs, f/ packages and u/ bodies of requests and answers.
+# Bytes: inbox/ and outbox/ of people; p/ packs, r/ results, l/ logs, k/ checkpoints, f/ packages, and what is kept for a day: u/ bodies
+# of requests and answers, and below it u/collect/, how far results are that several invocations write.
 
 resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_18:Access logs of a bucket of machine traffic cost more than the bucket; CloudTrail's data events can be turned on
