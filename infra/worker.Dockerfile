@@ -3,10 +3,7 @@
 #   cargo xtask package --arm64                                  (or --x86-64; for the machines that it is to run on)
 #   docker build --platform linux/arm64 -f infra/worker.Dockerfile -t sheaf-worker target/lambda/arm64
 #
-# That program needs a base with glibc. One that runs on any base is static:
-#
-#   cargo build --release -p sheaf-worker-container --target aarch64-unknown-linux-musl
-#   docker build --platform linux/arm64 -f infra/worker.Dockerfile -t sheaf-worker target/aarch64-unknown-linux-musl/release
+# That program is linked statically: it runs on any base, also on one that has nothing (--build-arg BASE=scratch).
 #
 # Functions that are commands, or packages whose bootstrap is not static, find in the image what the base has. To run those,
 # give a base with their runtimes, pinned by a tag or digest. The layers above it run nothing, so that the base needs neither

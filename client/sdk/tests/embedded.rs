@@ -149,24 +149,12 @@ async fn what_was_acknowledged_is_there_in_the_next_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_outlives_its_client_and_its_grid() {
     let directory = tempfile::tempdir().expect("a directory");
-    let journal = directory.path().join("eod.journal");
-    let mut seen = BTreeSet::new();
-    for round in 0..10 {
+    let connect = async || {
         let grid = disk(&directory.path().join("grid")).await.expect("opened");
         let echo = grid.handler("echo", |number: u64| Ok::<_, String>(number)).await.expect("registered");
-        let map = grid.job("eod").chunk_tasks(100).journal(&journal).map(&echo, 0..20_000);
-        let mut results = map.start().await.expect("started");
-        // Each round reads a part, says so, and goes.
-        for _ in 0..3_333 {
-            let Some(result) = results.next().await else { break };
-            let result = result.expect("works");
-            assert!(seen.insert(result.outcome.expect("echoed")), "{} came twice, in round {round}", result.index);
-        }
-        results.delivered().await.expect("written");
-        drop(results);
-        grid.close().await;
-    }
-    assert_eq!(seen.len(), 20_000);
+        (grid, echo)
+    };
+    promises::a_journal_outlives_its_client(connect, &directory.path().join("eod.journal"), 20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,23 +16,21 @@ use crate::{
     infra::Checked,
     package::{self, Architecture},
     setup::{self, root, succeed},
-    terraform,
+    terraform, test,
 };
 
 /// The grid's name.
 const GRID: &str = "e2e";
 /// The line by which the scenarios say what they came to begins with this.
 const RESULT: &str = "scenarios on AWS: ";
+/// The scenario that is the client's own tests.
+const CLIENT: &str = "client";
 /// What a scenario says that could not run begins with this.
 const SKIPPED: &str = "SKIPPED:";
-/// Packaging takes ten minutes where nothing of it is there yet: it is part of all tests if they have taken no longer than this
-/// so far, as all of them may take an hour.
-const PACKAGED_WITHIN: Duration = Duration::from_secs(25 * 60);
-
 /// How the scenarios are run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Package the Lambdas as this machine has built them for its tests, not as they are deployed: a minute instead of ten.
+    /// Package the Lambdas without optimising them, and no container: two minutes instead of ten.
     #[arg(long)]
     quick: bool,
     /// Leave the grid up until a line is read, to look at it.
@@ -43,9 +41,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What is run with all other tests, which began so long ago.
-    pub(crate) fn with_tests(took: Duration) -> Self {
-        Self { quick: took > PACKAGED_WITHIN || setup::infra().is_err(), keep: false, scenarios: Vec::new() }
+    /// What is run with all other tests, which may take an hour together.
+    pub(crate) const fn with_tests() -> Self {
+        Self { quick: true, keep: false, scenarios: Vec::new() }
     }
 }
 
@@ -61,25 +59,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Checked> {
         return Ok(checked);
     };
     // All of the workspace, as the tests build it, so that nothing is built twice; the command can also do AWS.
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(root()).args(["build", "--workspace", "--locked", "--bins", "--tests"]);
+    let mut build = test::cargo();
+    build.args(["build", "--workspace", "--locked", "--bins", "--tests"]);
     build.args(["--features", "sheaf-cli/aws"]);
     succeed(&mut build)?;
     let programs = std::env::current_exe()?.parent().context("a program is in a folder")?.to_owned();
-    let packages = if options.quick {
-        checked.skip("the Lambdas as cargo-lambda packages them: this machine's own builds run in their place");
-        package::of_this_machine(&programs)?
-    } else {
-        package::run(Architecture::X86_64, "lambda")?;
-        Architecture::X86_64.packages()
-    };
-    let server = Server::start(&program, programs)?;
+    let packages = if options.quick { package::quick()? } else { package::run(Architecture::X86_64, "lambda")? };
+    let server = Server::start(&program, programs, packages.container)?;
     println!("an AWS on loopback answers at {}", server.endpoint);
     let grid = deploy::GridArgs::on_endpoint(GRID, &server.endpoint);
     // Of an earlier run that was killed.
     grid.forget()?;
     let began = Instant::now();
-    if let Err(error) = deploy::deploy(&grid, Some(&packages), false) {
+    if let Err(error) = deploy::deploy(&grid, Some(&packages.zips), false) {
         // Where the provider cannot be had, nothing was tried.
         if !terraform::has_provider() {
             checked.skip(&format!("a grid on AWS, end to end: the provider of AWS cannot be had: {error:#}"));
@@ -90,6 +82,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Checked> {
     println!("deployed in {:.0} s", began.elapsed().as_secs_f64());
     let api = server.on_loopback(&deploy::output(&grid, "api")?);
     let ran = server.run(&mut checked, &api, &options.scenarios);
+    if options.scenarios.is_empty() || options.scenarios.iter().any(|scenario| scenario == CLIENT) {
+        server.test_client(&mut checked, &api)?;
+    }
     if options.keep {
         println!("the grid {GRID} stays at {} until a line is read", server.endpoint);
         std::io::stdin().lock().lines().next();
@@ -107,17 +102,19 @@ struct Server {
     endpoint: String,
     /// Where the programs of this workspace are.
     programs: PathBuf,
+    /// The program of the containers as packaged.
+    container: Option<PathBuf>,
     child: Child,
 }
 
 impl Server {
-    fn start(program: &Path, programs: PathBuf) -> anyhow::Result<Self> {
+    fn start(program: &Path, programs: PathBuf, container: Option<PathBuf>) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = File::create(root().join("target/e2e-aws.log"))?;
         let mut server = Command::new(program);
         server.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string()).stdin(Stdio::null());
         let child = server.stdout(log.try_clone()?).stderr(log).spawn().context("ministack")?;
-        let server = Self { endpoint: format!("http://127.0.0.1:{port}"), programs, child };
+        let server = Self { endpoint: format!("http://127.0.0.1:{port}"), programs, container, child };
         let until = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             anyhow::ensure!(Instant::now() < until, "ministack does not answer: see target/e2e-aws.log");
@@ -136,15 +133,38 @@ impl Server {
     fn scenarios(&self) -> Command {
         let mut command = Command::new(self.programs.join("sheaf-e2e-aws"));
         command.arg("--programs").arg(&self.programs).args(["--grid", GRID]).stdin(Stdio::null());
-        let variables = [
+        if let Some(container) = &self.container {
+            command.arg("--container").arg(container);
+        }
+        command.envs(self.variables());
+        command
+    }
+
+    /// What a user's programs find it by.
+    fn variables(&self) -> [(&str, &str); 5] {
+        [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_REGION", deploy::ENDPOINT_REGION),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
-        ];
-        command.envs(variables);
-        command
+        ]
+    }
+
+    /// Runs the client's own tests on the grid: with the user's own rights, and through its API.
+    fn test_client(&self, checked: &mut Checked, api: &str) -> anyhow::Result<()> {
+        for place in [&format!("aws:{GRID}"), api] {
+            println!("--- {CLIENT}: SHEAF_GRID={place}");
+            let mut tests = test::cargo();
+            tests.args(["test", "--workspace", "--locked", "--no-fail-fast", "--features", "sheaf-cli/aws"]);
+            tests.args(["--test", "any_grid"]).env("SHEAF_GRID", place).envs(self.variables());
+            let (count, ended_well) = test::watch(&mut tests)?;
+            anyhow::ensure!(count.passed > 0 || !ended_well, "there are no tests of the client");
+            checked.passed += count.passed;
+            checked.failed += count.failed.max(u64::from(!ended_well));
+            checked.skipped.extend(count.skipped);
+        }
+        Ok(())
     }
 
     /// Runs the scenarios, passing on what they say.

@@ -104,7 +104,7 @@ fn main() -> anyhow::Result<()> {
             anyhow::ensure!(checked.failed == 0, "there are failures above");
             Ok(())
         }
-        Task::Package { architecture, profile } => package::run(architecture.get(), &profile),
+        Task::Package { architecture, profile } => package::run(architecture.get(), &profile).map(|_| ()),
         Task::Deploy { grid, packages, plan } => deploy::deploy(&grid, packages.as_deref(), plan),
         Task::Destroy { grid } => deploy::destroy(&grid),
     }

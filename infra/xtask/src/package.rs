@@ -9,6 +9,11 @@ use std::{
 };
 
 use anyhow::Context;
+use object::{
+    Endianness,
+    elf::PT_INTERP,
+    read::elf::{ElfFile64, ProgramHeader},
+};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::setup::{self, root};
@@ -65,6 +70,7 @@ impl Architecture {
         }
     }
 
+    /// What the Lambdas are built for.
     const fn target(self) -> &'static str {
         match self {
             Self::Arm64 => "aarch64-unknown-linux-gnu",
@@ -72,52 +78,65 @@ impl Architecture {
         }
     }
 
+    /// What the containers' program is built for: it brings its own C library, and so runs in an image that has none.
+    const fn target_of_containers(self) -> &'static str {
+        match self {
+            Self::Arm64 => "aarch64-unknown-linux-musl",
+            Self::X86_64 => "x86_64-unknown-linux-musl",
+        }
+    }
+
+    /// Whether this machine is of it, and links programs as Linux with glibc does.
+    fn is_this_machine(self) -> bool {
+        cfg!(all(target_os = "linux", target_env = "gnu")) && self.target().starts_with(env::consts::ARCH)
+    }
+
     /// Where its packages lie.
     pub(crate) fn packages(self) -> PathBuf {
         root().join("target/lambda").join(self.name())
     }
+}
 
-    /// Its standard library must be there.
-    fn check(self) -> anyhow::Result<()> {
-        let target = self.target();
-        let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output()?;
-        let library = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        anyhow::ensure!(
-            output.status.success() && library.is_dir(),
-            "the Rust target {target} is not installed: rustup target add {target}"
-        );
-        Ok(())
-    }
+/// Whether Rust's standard library is there for a target.
+fn has_library(target: &str) -> anyhow::Result<bool> {
+    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output()?;
+    Ok(output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+}
+
+/// What was packaged.
+pub(crate) struct Packages {
+    /// The folder of the zips.
+    pub(crate) zips: PathBuf,
+    /// The program of the containers.
+    pub(crate) container: Option<PathBuf>,
 }
 
 /// Builds all packages for an architecture.
-pub(crate) fn run(architecture: Architecture, profile: &str) -> anyhow::Result<()> {
-    architecture.check()?;
-    let programs = setup::infra().context("cargo-lambda cannot be had")?;
+pub(crate) fn run(architecture: Architecture, profile: &str) -> anyhow::Result<Packages> {
     let packages = architecture.packages();
+    lambdas(architecture, profile, &packages)?;
+    let program = container(architecture, profile)?;
+    anyhow::ensure!(!is_linked(&program)?, "{} needs libraries of the image that it runs in", program.display());
+    let container = packages.join(CONTAINER);
+    fs::copy(program, &container)?;
+    println!("{CONTAINER:28} {:>12} {:>12}", fs::metadata(&container)?.len(), "-");
+    println!("in {}", packages.display());
+    Ok(Packages { zips: packages, container: Some(container) })
+}
+
+/// The Lambdas alone, not optimised, for this machine's tests: built in two minutes, where all takes ten.
+pub(crate) fn quick() -> anyhow::Result<Packages> {
+    let zips = root().join("target/lambda/quick");
+    lambdas(Architecture::X86_64, "dev", &zips)?;
+    Ok(Packages { zips, container: None })
+}
+
+/// Builds the Lambdas' zips into a folder.
+fn lambdas(architecture: Architecture, profile: &str, packages: &Path) -> anyhow::Result<()> {
+    let target = architecture.target();
+    anyhow::ensure!(has_library(target)?, "the Rust target {target} is not installed: rustup target add {target}");
     let built = packages.join("built");
-    let mut build = Command::new(programs.join("cargo-lambda"));
-    // A system of its own to link against: what this machine has may be newer than what Lambda has.
-    build.args([
-        "lambda",
-        "build",
-        "--locked",
-        "--profile",
-        profile,
-        architecture.option(),
-        "--output-format",
-        "binary",
-    ]);
-    build.arg("--lambda-dir").arg(&built).current_dir(root()).stdin(Stdio::null());
-    for package in LAMBDAS.iter().chain([&CONTAINER]) {
-        // Some have further programs, for their tests.
-        build.args(["--package", package, "--bin", package]);
-    }
-    // It finds the linker that came with it through the Python beside it.
-    let path = env::var_os("PATH").unwrap_or_default();
-    build.env("PATH", env::join_paths([programs].into_iter().chain(env::split_paths(&path)))?);
-    let status = build.status().context("cargo-lambda")?;
-    anyhow::ensure!(status.success(), "cargo-lambda ended with {status}");
+    cargo_lambda(&[architecture.option(), "--profile", profile], &LAMBDAS, &built)?;
     println!("{:28} {:>12} {:>12}", "PACKAGE", "PROGRAM", "ZIP");
     for name in LAMBDAS {
         let (program, archive) = (built.join(name).join("bootstrap"), packages.join(name).with_extension("zip"));
@@ -126,21 +145,54 @@ pub(crate) fn run(architecture: Architecture, profile: &str) -> anyhow::Result<(
         println!("{name:28} {bytes:>12} {packed:>12}");
         anyhow::ensure!(packed <= ZIP_BYTES_MAX, "Lambda takes zips of up to {ZIP_BYTES_MAX} bytes");
     }
-    let container = packages.join(CONTAINER);
-    fs::copy(built.join(CONTAINER).join("bootstrap"), &container)?;
-    println!("{CONTAINER:28} {:>12} {:>12}", fs::metadata(&container)?.len(), "-");
-    println!("in {}", packages.display());
     Ok(())
 }
 
-/// Packages what this machine has built for itself, for tests on it: a minute instead of ten.
-pub(crate) fn of_this_machine(programs: &Path) -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/lambda/this-machine");
-    fs::create_dir_all(&folder)?;
-    for name in LAMBDAS {
-        pack(&programs.join(name), &folder.join(name).with_extension("zip"))?;
+/// Builds the containers' program, statically linked; gives where it is.
+fn container(architecture: Architecture, profile: &str) -> anyhow::Result<PathBuf> {
+    let target = architecture.target_of_containers();
+    let built = architecture.packages().join("built");
+    let program = built.join(CONTAINER).join("bootstrap");
+    if has_library(target)? {
+        cargo_lambda(&["--target", target, "--profile", profile], &[CONTAINER], &built)?;
+        return Ok(program);
     }
-    Ok(folder)
+    anyhow::ensure!(
+        architecture.is_this_machine(),
+        "the Rust target {target} is not installed: rustup target add {target}"
+    );
+    println!(
+        "the Rust target {target} is not installed: the containers' program is linked with this machine's own libc.a"
+    );
+    let target = architecture.target();
+    let flags = format!("target.{target}.rustflags=['-Ctarget-feature=+crt-static']");
+    let how = ["--target", target, "--compiler", "cargo", "--config", &flags, "--profile", profile];
+    cargo_lambda(&how, &[CONTAINER], &built)?;
+    Ok(program)
+}
+
+/// Has cargo-lambda build some programs.
+fn cargo_lambda(how: &[&str], packages: &[&str], into: &Path) -> anyhow::Result<()> {
+    let programs = setup::infra().context("cargo-lambda cannot be had")?;
+    let mut build = Command::new(programs.join("cargo-lambda"));
+    // A system of its own to link against: what this machine has may be newer than what Lambda has.
+    build.args(["lambda", "build", "--locked", "--output-format", "binary", "--lambda-dir"]).arg(into).args(how);
+    for package in packages {
+        // Some have further programs, for their tests.
+        build.args(["--package", package, "--bin", package]);
+    }
+    // It finds the linker that came with it through the Python beside it.
+    let path = env::var_os("PATH").unwrap_or_default();
+    build.env("PATH", env::join_paths([programs].into_iter().chain(env::split_paths(&path)))?);
+    setup::succeed(build.current_dir(root()).stdin(Stdio::null()))
+}
+
+/// Whether a program asks for libraries of the system that it runs on.
+fn is_linked(program: &Path) -> anyhow::Result<bool> {
+    let bytes = fs::read(program).with_context(|| program.display().to_string())?;
+    let file = ElfFile64::<Endianness>::parse(&*bytes).with_context(|| program.display().to_string())?;
+    let endian = file.endian();
+    Ok(file.elf_program_headers().iter().any(|header| header.p_type(endian) == PT_INTERP))
 }
 
 /// Zips a program as `bootstrap`. The same program gives the same bytes, so that what has not changed is not deployed again.
@@ -174,6 +226,14 @@ mod tests {
         let mut zip = zip::ZipArchive::new(File::open(&archives[0]).expect("a zip")).expect("a zip");
         let entry = zip.by_name("bootstrap").expect("its name is what Lambda looks for");
         assert_eq!(entry.unix_mode().map(|mode| mode & 0o777), Some(0o755));
+    }
+
+    #[test]
+    fn what_needs_libraries_is_told() {
+        let this = env::current_exe().expect("this program");
+        assert_eq!(is_linked(&this).expect("a program"), cfg!(not(target_feature = "crt-static")));
+        let text = root().join("Cargo.toml");
+        assert!(is_linked(&text).expect_err("no program").to_string().contains("Cargo.toml"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     ops::Add,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -18,10 +18,10 @@ use crate::{
 const SKIPPED: &str = "SKIPPED:";
 
 #[derive(Default)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    skipped: Vec<String>,
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Add for Count {
@@ -34,7 +34,6 @@ impl Add for Count {
 }
 
 pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
-    let began = Instant::now();
     let machine = setup::run()?;
     if lints {
         succeed(cargo().args(["fmt", "--all", "--check"]))?;
@@ -64,7 +63,7 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     let checked = infra::run()?;
     let (passed, failed) = (passed + checked.passed, failed + checked.failed);
     skipped.extend(checked.skipped);
-    let deployed = e2e_aws::run(&e2e_aws::Options::with_tests(began.elapsed()))?;
+    let deployed = e2e_aws::run(&e2e_aws::Options::with_tests())?;
     let (passed, failed) = (passed + deployed.passed, failed + deployed.failed);
     skipped.extend(deployed.skipped);
     println!();
@@ -79,14 +78,14 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
 }
 
 /// Runs tests, passing on what they print.
-fn watch(tests: &mut Command) -> anyhow::Result<(Count, bool)> {
+pub(crate) fn watch(tests: &mut Command) -> anyhow::Result<(Count, bool)> {
     // Both streams into one pipe, so that the lines stay in order.
     let (reader, writer) = std::io::pipe()?;
     let mut child = tests.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;

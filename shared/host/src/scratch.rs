@@ -41,7 +41,7 @@ pub(crate) struct Scratch {
     next: AtomicU64,
     free: Arc<Mutex<Vec<Place>>>,
     tracker: TaskTracker,
-    _lock: File,
+    lock: File,
 }
 
 /// A directory and its record.
@@ -64,7 +64,7 @@ impl Scratch {
         create(&run).and_then(|()| create(&packages)).map_err(scratch)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let (next, free) = Default::default();
-        let this = Self { run, packages, boot, next, free, tracker, _lock: lock };
+        let this = Self { run, packages, boot, next, free, tracker, lock };
         this.clean_up().map_err(scratch)?;
         Ok(this)
     }
@@ -150,6 +150,8 @@ fn environment_names(pid: i32, dir: &Path) -> bool {
 impl Drop for Scratch {
     fn drop(&mut self) {
         self.free.lock().drain(..).for_each(|place| place.remove());
+        // Children have the file too until they begin their programs, and so the lock.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -98,7 +98,7 @@ impl Address {
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -138,7 +138,14 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path).map_err(fail(&format))?,
             Err(error) => return Err(fail(&format)(error)),
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Children of this process have the file too until they begin their programs, and so the lock.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -22,11 +22,9 @@ use crate::{
     engine::{Engine, EngineError, Row, SMALL_BYTES_MAX, Scan, Space, behind, disk::DiskEngine, memory::MemoryEngine},
     keys::{self, Thing},
     summaries::Summaries,
-    writer::{self, Request},
+    writer::{self, Request, Requests},
 };
 
-/// Requests that may wait for the writer; senders wait beyond it.
-const REQUESTS_MAX: usize = 4_096;
 /// A worker not heard of for this long is no longer listed.
 const WORKER_FORGOTTEN_MS: u64 = 60_000;
 
@@ -76,7 +74,7 @@ impl Shared {
 #[derive(Clone)]
 pub struct LocalStore {
     shared: Arc<Shared>,
-    requests: flume::Sender<Request>,
+    requests: Requests,
     writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
     estimates: Arc<Mutex<HashMap<FunctionRef, Estimate>>>,
     /// Those that the writer has not been handed yet as they are.
@@ -149,8 +147,7 @@ impl LocalStore {
                 shared.jobs.write().insert(id, job);
             }
         }
-        let (requests, receiver) = flume::bounded(REQUESTS_MAX);
-        let writer = writer::start(shared.clone(), receiver, feed);
+        let (requests, writer) = writer::start(shared.clone(), feed);
         Ok(Self {
             shared,
             requests,
@@ -165,7 +162,9 @@ impl LocalStore {
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, StoreError> {
         let closed = || StoreError::Stopped { detail: "it was closed".to_owned() };
         let (reply, answer) = oneshot::channel();
-        self.requests.send_async(request(reply)).await.map_err(|_| closed())?;
+        if !self.requests.send(request(reply)).await {
+            return Err(closed());
+        }
         answer.await.map_err(|_| closed())
     }
 
@@ -198,7 +197,7 @@ impl LocalStore {
 
     /// Says that the changes below a feed number were taken in.
     pub(crate) async fn feed_taken(&self, until: u64) {
-        let _ = self.requests.send_async(Request::FeedTaken { until }).await;
+        self.requests.send(Request::FeedTaken { until }).await;
     }
 
     /// Says that a worker of this process is alive.
@@ -229,7 +228,7 @@ impl LocalStore {
         if count == 0 {
             return 0;
         }
-        let _ = self.requests.send_async(Request::PutEstimates { estimates }).await;
+        self.requests.send(Request::PutEstimates { estimates }).await;
         count
     }
 
@@ -268,8 +267,7 @@ impl Drop for LocalStore {
     fn drop(&mut self) {
         // The last clone waits for the writer, so that the engine is closed when the store is gone.
         if Arc::strong_count(&self.writer) == 1 {
-            let (closed, _) = flume::bounded(0);
-            self.requests = closed;
+            self.requests.close();
             if let Some(writer) = self.writer.lock().take() {
                 let _ = writer.join();
             }
@@ -352,6 +350,13 @@ impl StateStore for LocalStore {
             Ok(answers) => answers,
             Err(error) => vec![Err(error.into()); count],
         }
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        if !self.shared.engine.waits() {
+            return Ok(());
+        }
+        self.ask(|reply| Request::Settle { reply }).await?
     }
 
     async fn chunks(&self, keys: &[ChunkKey]) -> Result<Vec<Option<Chunk>>, StoreError> {
@@ -489,6 +494,8 @@ impl BlobStore for LocalStore {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_core::{ChunkEvent, ChunkSpec, Digest, EndReason, Lane, Priority};
+
     use crate::engine::Batch;
 
     use super::*;
@@ -522,9 +529,65 @@ mod tests {
             panic!("planted");
         }
 
+        fn holds_back(&self) -> bool {
+            self.0.holds_back()
+        }
+
+        fn waits(&self) -> bool {
+            self.0.waits()
+        }
+
         fn syncs(&self) -> Option<u64> {
             self.0.syncs()
         }
+    }
+
+    /// A chunk with a pack of so many bytes, put and submitted.
+    async fn submit(store: &LocalStore, number: u32, pack_bytes: usize) -> Chunk {
+        let pack = Bytes::from(vec![number as u8; pack_bytes]);
+        let spec = ChunkSpec {
+            key: ChunkKey { job: JobId::from_bytes([7; 16]), number },
+            tenant: TenantId::default(),
+            tasks: 1,
+            task_first: u64::from(number),
+            digest: Digest::of(&pack),
+            pack_bytes: pack_bytes as u32,
+            lane: Lane::default(),
+            priority: Priority::default(),
+            deadline_ms: None,
+            submitted_at_ms: 0,
+        };
+        store.put(vec![(spec.pack_key(), pack)]).await.remove(0).expect("put");
+        let write = Write { key: spec.key, event: ChunkEvent::Submit { spec: Box::new(spec) } };
+        store.apply(vec![write]).await.remove(0).expect("submitted")
+    }
+
+    /// A small submission waits for the disk when it settles, and not again for what was synced meanwhile.
+    #[tokio::test]
+    async fn a_submission_is_synced_when_it_settles() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = LocalStore::disk(directory.path(), true).expect("opened");
+        let syncs = || store.syncs().expect("there is a disk");
+        let mut seen = vec![syncs()];
+        submit(&store, 0, 10).await;
+        seen.push(syncs());
+        store.settle().await.expect("settled");
+        seen.push(syncs());
+        store.settle().await.expect("there is nothing left to settle");
+        seen.push(syncs());
+        let steps: Vec<u64> = seen.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(steps, [0, 1, 0]);
+        let before = syncs();
+        submit(&store, 1, SMALL_BYTES_MAX).await;
+        assert_eq!(syncs() - before, 2, "a volume and the rows: it is not put off");
+
+        let chunk = submit(&store, 2, 10).await;
+        let before = syncs();
+        let end = ChunkEvent::End { reason: EndReason::Cancelled, now_ms: 1 };
+        let ends = vec![Write { key: chunk.spec.key, event: end }];
+        let (settled, ended) = tokio::join!(store.settle(), store.apply(ends));
+        assert!(settled.is_ok() && ended[0].is_ok());
+        assert_eq!(syncs() - before, 1, "one for both");
     }
 
     #[tokio::test]

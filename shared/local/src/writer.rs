@@ -3,16 +3,21 @@
 //! While a group is being synced the next one gathers, so that the number of syncs does not grow with the number of
 //! writes. Whoever asked is answered after the commit. After a commit that failed nothing is written any more, and every
 //! request is answered with why: what cannot be made durable is never acknowledged.
+//!
+//! A submission with a small pack is written without a sync, so that its chunk can begin, and asks for one when it settles. That
+//! sync waits a moment: where the task is short, its end arrives meanwhile, and one sync serves both.
 
 use std::{
     collections::HashMap,
     ops::Range,
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use sheaf_api::wire::EventView;
 use sheaf_core::{
     Chunk, ChunkEvent, ChunkKey, Estimate, Event, FunctionRef, Job, JobEvent, JobId, JobRefused, Manifest, Refused,
@@ -22,15 +27,24 @@ use sheaf_protocol::{Put, StoreError, SummaryEntry, Write, WriteError, error::Jo
 use tokio::sync::oneshot;
 
 use crate::{
-    engine::{Batch, EngineError, Scan, Space, behind},
+    engine::{Batch, Engine, EngineError, Scan, Space, behind},
     keys,
     store::{Shared, stopped},
 };
 
+/// Requests that may wait for the writer; senders wait beyond it.
+const REQUESTS_MAX: usize = 4_096;
+/// Writes of a request that is done at once where nothing else is to be done.
+const QUICK_WRITES_MAX: usize = 4;
 /// Requests in one group. Bounds how long the first of them waits.
 const GROUP_MAX: usize = 256;
 /// Chunks remembered between groups, to save reading them back.
 const CHUNKS_MAX: usize = 16_384;
+/// How long the sync of a submission is put off, so that the end of its task may share it: longer than a short task takes from one
+/// to the other, and about what the sync itself takes.
+const SETTLES_WITHIN: Duration = Duration::from_micros(400);
+/// After a wait for nothing one submission is not put off, then two, and so on, up to this.
+const NOT_WAITED_MAX: u32 = 64;
 /// Rows removed in one go when a job is forgotten.
 const REMOVE_MAX: usize = 5_000;
 
@@ -79,52 +93,110 @@ pub(crate) enum Request {
     PutEstimates {
         estimates: Vec<(FunctionRef, Estimate)>,
     },
+    /// Commits what somebody else has left to the writer.
+    Commit,
+    /// Answers once the submissions so far are durable.
+    Settle {
+        reply: Reply<Result<(), StoreError>>,
+    },
     /// Makes everything so far durable.
     Sync {
         reply: Reply<Result<(), StoreError>>,
     },
 }
 
+impl Request {
+    /// Whether it takes no longer than waking a thread, and needs no sync.
+    fn is_quick(&self, engine: &dyn Engine) -> bool {
+        match self {
+            Self::Apply { writes, .. } => {
+                writes.len() <= QUICK_WRITES_MAX && writes.iter().all(|write| is_unsynced(write, engine))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a write is answered before it is synced: what is only ordered before what follows, and a submission that is still to
+/// settle, unless its pack may be one that is not laid down without a sync.
+fn is_unsynced(write: &Write, engine: &dyn Engine) -> bool {
+    match &write.event {
+        ChunkEvent::Submit { .. } => !engine.holds_back(),
+        event => !event.needs_durability(),
+    }
+}
+
+/// Where requests are handed over. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    writer: Arc<Mutex<Writer>>,
+    sender: flume::Sender<Request>,
+}
+
+impl Requests {
+    /// Hands over a request; whether there still is a writer.
+    pub(crate) async fn send(&self, request: Request) -> bool {
+        match self.write_now(request) {
+            None => true,
+            Some(request) => self.sender.send_async(request).await.is_ok(),
+        }
+    }
+
+    /// Writes what is quick on this thread, if the writer has nothing to do: else two threads would be woken for it. Gives back
+    /// what is for the writer.
+    fn write_now(&self, request: Request) -> Option<Request> {
+        let Some(mut writer) = self.writer.try_lock() else { return Some(request) };
+        if !self.sender.is_empty() || !request.is_quick(&*writer.shared.engine) {
+            return Some(request);
+        }
+        let written = panic::catch_unwind(AssertUnwindSafe(|| {
+            writer.handle(request);
+            match writer.durable {
+                false => writer.commit(),
+                // It was refused for something that must be made durable first. Where there is no room, a commit comes anyway.
+                true => drop(self.sender.try_send(Request::Commit)),
+            }
+        }));
+        if written.is_err() {
+            writer.has_panicked();
+        }
+        None
+    }
+
+    /// Lets the writer end when it has done what it was given.
+    pub(crate) fn close(&mut self) {
+        self.sender = flume::bounded(0).0;
+    }
+}
+
 /// Starts the writer; it ends when every sender is gone.
-pub(crate) fn start(
-    shared: Arc<Shared>,
-    requests: flume::Receiver<Request>,
-    feed: Range<u64>,
-) -> thread::JoinHandle<()> {
-    let ended = Ended { shared: shared.clone(), requests: requests.clone() };
-    let writer = Writer {
+pub(crate) fn start(shared: Arc<Shared>, feed: Range<u64>) -> (Requests, thread::JoinHandle<()>) {
+    let (sender, receiver) = flume::bounded(REQUESTS_MAX);
+    let writer = Arc::new(Mutex::new(Writer {
         shared,
         chunks: HashMap::new(),
         batch: Batch::default(),
         replies: Vec::new(),
         changed: Vec::new(),
         durable: false,
+        settling: Vec::new(),
+        unsettled: false,
+        waits: Waits::default(),
         feed_first: feed.start,
         feed_next: feed.end,
         event_last: 0,
         stopped: None,
-    };
+    }));
+    let requests = Requests { writer: writer.clone(), sender };
     let run = move || {
-        let _ended = ended;
-        writer.run(&requests);
-    };
-    thread::Builder::new().name("sheaf-writer".into()).spawn(run).expect("a thread can be started at start-up")
-}
-
-/// What is left of the writer if it panics: it says that the store has stopped, and drops all requests, so that nobody waits
-/// for ever.
-struct Ended {
-    shared: Arc<Shared>,
-    requests: flume::Receiver<Request>,
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.shared.failed.send_replace(Some("its writer has a defect, and has panicked".to_owned()));
-            while self.requests.recv().is_ok() {}
+        if panic::catch_unwind(AssertUnwindSafe(|| Writer::run(&writer, &receiver))).is_err() {
+            writer.lock().has_panicked();
+            // Nobody waits for ever.
+            while receiver.recv().is_ok() {}
         }
-    }
+    };
+    let thread = thread::Builder::new().name("sheaf-writer".into()).spawn(run);
+    (requests, thread.expect("a thread can be started at start-up"))
 }
 
 /// Answers one request, given how the commit of its group went.
@@ -138,6 +210,11 @@ struct Writer {
     /// Chunks of this group that the result step must look at.
     changed: Vec<ChunkKey>,
     durable: bool,
+    /// Who waits for the next sync, without being in a hurry for it.
+    settling: Vec<Reply<Result<(), StoreError>>>,
+    /// Whether there are submissions that were written and not synced.
+    unsettled: bool,
+    waits: Waits,
     /// The feed holds numbers from `feed_first` to below `feed_next`.
     feed_first: u64,
     feed_next: u64,
@@ -146,14 +223,39 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, requests: &flume::Receiver<Request>) {
+    fn run(this: &Mutex<Self>, requests: &flume::Receiver<Request>) {
         while let Ok(first) = requests.recv() {
-            self.handle(first);
-            for request in requests.try_iter().take(GROUP_MAX - 1) {
-                self.handle(request);
+            let mut writer = this.lock();
+            writer.take(first, requests);
+            if !writer.settling.is_empty() && writer.unsettled && !writer.durable {
+                Self::put_off(&mut writer, requests);
+                writer.durable = true;
             }
-            self.commit();
+            writer.commit();
         }
+    }
+
+    /// Takes in what is there, as a group.
+    fn take(&mut self, first: Request, requests: &flume::Receiver<Request>) {
+        self.handle(first);
+        for request in requests.try_iter().take(GROUP_MAX - 1) {
+            self.handle(request);
+        }
+    }
+
+    /// Lets what was submitted begin, and waits a moment for something else that must be synced, if that is likely to come.
+    fn put_off(writer: &mut MutexGuard<'_, Self>, requests: &flume::Receiver<Request>) {
+        if !writer.waits.is_worth_it() {
+            return;
+        }
+        let until = Instant::now() + SETTLES_WITHIN;
+        while !writer.durable {
+            writer.commit();
+            let Ok(request) = MutexGuard::unlocked(writer, || requests.recv_deadline(until)) else { break };
+            writer.take(request, requests);
+        }
+        let paid = writer.durable;
+        writer.waits.told(paid);
     }
 
     fn commit(&mut self) {
@@ -170,6 +272,11 @@ impl Writer {
             outcome = self.shared.engine.commit(batch, durable).map_err(|error| self.stop(&error));
         }
         self.replies.drain(..).for_each(|reply| reply(outcome.clone()));
+        self.unsettled &= !durable;
+        if !self.unsettled || outcome.is_err() {
+            // A receiver that is gone has stopped waiting.
+            self.settling.drain(..).for_each(|reply| drop(reply.send(outcome.clone())));
+        }
         self.shared.summaries.trim();
         if self.chunks.len() > CHUNKS_MAX {
             self.chunks.clear();
@@ -185,6 +292,12 @@ impl Writer {
         self.stopped = Some(error.clone());
         self.shared.failed.send_replace(Some(error.to_string()));
         error
+    }
+
+    /// Drops what was not committed, with everybody who waits for it.
+    fn has_panicked(&mut self) {
+        (self.batch, self.replies, self.settling) = Default::default();
+        self.stop(&EngineError("its writer has a defect, and has panicked".to_owned()));
     }
 
     /// Answers after the commit: with `answer` if it went well, else with the error.
@@ -246,6 +359,8 @@ impl Writer {
                     self.batch.put(Space::Things, keys::estimate(&reference), keys::encode_json(&estimate));
                 }
             }
+            Request::Commit => self.durable = true,
+            Request::Settle { reply } => self.settling.push(reply),
             Request::Sync { reply } => {
                 self.durable = true;
                 self.reply(reply, Ok::<_, StoreError>(()));
@@ -339,7 +454,11 @@ impl Writer {
             after.due().into_iter().for_each(|due| self.batch.put(Space::Due, keys::due(due, write.key), []));
         }
         self.batch.put(Space::Chunks, keys::chunk(write.key), keys::encode_chunk(&after));
-        self.durable |= write.event.needs_durability();
+        match (is_unsynced(write, &*self.shared.engine), &write.event) {
+            (false, _) => self.durable = true,
+            (true, ChunkEvent::Submit { .. }) => self.unsettled = self.shared.engine.waits(),
+            (true, _) => {}
+        }
         if after.is_final() || matches!(write.event, ChunkEvent::Submit { .. }) {
             self.changed.push(write.key);
         }
@@ -391,5 +510,27 @@ impl Writer {
     fn remove_blobs(&mut self, prefix: &str) -> Result<(), StoreError> {
         while self.shared.engine.remove_blobs(prefix).map_err(|error| self.stop(&error))? {}
         Ok(())
+    }
+}
+
+/// Whether it is worth it to put off the sync of a submission: for as long as it was the last time.
+#[derive(Default)]
+struct Waits {
+    /// How many were not put off after the last wait, which was for nothing.
+    after: u32,
+    /// How many are still not to be put off.
+    left: u32,
+}
+
+impl Waits {
+    fn is_worth_it(&mut self) -> bool {
+        let now = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        now
+    }
+
+    fn told(&mut self, paid: bool) {
+        self.after = if paid { 0 } else { (self.after * 2).clamp(1, NOT_WAITED_MAX) };
+        self.left = self.after;
     }
 }

@@ -34,6 +34,14 @@ pub struct SummaryEntry {
     pub ended: Option<ChunkTotals>,
 }
 
+impl SummaryEntry {
+    /// What is to be counted of a chunk as it is.
+    pub fn of(chunk: &Chunk) -> Self {
+        let ended = chunk.is_final().then(|| chunk.totals());
+        Self { number: chunk.spec.key.number, tasks: chunk.spec.tasks, ended }
+    }
+}
+
 /// A page of jobs.
 pub type JobListing = Vec<Job>;
 
@@ -50,8 +58,8 @@ pub type JobListing = Vec<Job>;
 ///
 /// # Durability
 /// A write that [`ChunkEvent::needs_durability`] (and every write of a job) is answered once it would survive a power cut,
-/// together with all blobs whose puts were answered before it was issued. Other writes are answered once they are ordered
-/// before what follows.
+/// together with all blobs whose puts were answered before it was issued; a T1 at the latest once [`Self::settle`] was. Other
+/// writes are answered once they are ordered before what follows.
 ///
 /// # Limits
 /// At most [`sheaf_core::limits::WRITES_PER_CALL_MAX`] writes a call; pages of at most
@@ -78,6 +86,12 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// Applies events to chunks; answers one result per write, in their order.
     fn apply(&self, writes: Vec<Write>) -> impl Future<Output = Vec<Result<Chunk, WriteError>>> + Send;
+
+    /// Answers once every T1 that was answered before would survive a power cut. In between its chunk can be worked on already,
+    /// so that one wait for a disk serves a task's submission and its result.
+    fn settle(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Reads chunks; answers one per key, in their order.
     fn chunks(&self, keys: &[ChunkKey]) -> impl Future<Output = Result<Vec<Option<Chunk>>, StoreError>> + Send;

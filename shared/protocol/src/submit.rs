@@ -56,8 +56,8 @@ pub async fn job<P: Ports>(ports: &P, tenant: &TenantId, id: JobId) -> Result<Jo
     })
 }
 
-/// Submits chunks: payload durable, then T1, then a hint. Answers one result per chunk, in their order; `Accepted` and
-/// `Exists` mean durable. Costs one blob, one conditional write and a tenth of a queue call per chunk.
+/// Submits chunks: payload, then T1, then a hint, and then the wait for both to be durable, in which a chunk may begin. Answers
+/// one result per chunk, in their order; `Accepted` and `Exists` mean durable. Costs one blob, one conditional write and a tenth of a queue call per chunk.
 pub async fn submit<P: Ports>(
     ports: &P,
     tenant: &TenantId,
@@ -90,7 +90,14 @@ pub async fn submit<P: Ports>(
         answers[i] = Some(answer(&specs[i], result));
     }
     ports.queue().send(hints, 0).await;
-    let answers = answers.into_iter().map(|answer| answer.expect("checked, stored or written")).collect();
+    let settled = if sent.is_empty() { Ok(()) } else { retrying(ports, || ports.state().settle()).await };
+    let settle = |answer: ChunkAnswer| match (&settled, answer) {
+        (Err(error), ChunkAnswer::Accepted | ChunkAnswer::Exists) => {
+            ChunkAnswer::Refused { error: error.clone().into() }
+        }
+        (_, answer) => answer,
+    };
+    let answers = answers.into_iter().map(|answer| settle(answer.expect("checked, stored or written"))).collect();
     Ok((job, answers))
 }
 

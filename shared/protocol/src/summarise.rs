@@ -21,7 +21,7 @@ pub async fn summarise<P: Ports>(ports: &P, changed: &[Chunk]) -> Result<(), Sto
         jobs.entry(chunk.job()).or_default().push(chunk);
     }
     for (id, chunks) in jobs {
-        let entries: Vec<SummaryEntry> = chunks.iter().copied().map(entry).collect();
+        let entries: Vec<SummaryEntry> = chunks.iter().copied().map(SummaryEntry::of).collect();
         let summary = retrying(ports, || ports.state().summarise(id, &entries)).await?;
         let Some(job) = retrying(ports, || ports.state().job(id)).await? else { continue };
         if let [function] = job.options.functions.as_slice() {
@@ -43,11 +43,6 @@ pub async fn summarise<P: Ports>(ports: &P, changed: &[Chunk]) -> Result<(), Sto
         }
     }
     Ok(())
-}
-
-fn entry(chunk: &Chunk) -> SummaryEntry {
-    let ended = chunk.is_final().then(|| chunk.totals());
-    SummaryEntry { number: chunk.spec.key.number, tasks: chunk.spec.tasks, ended }
 }
 
 /// Tasks with a result, their mean and their largest run time; of a chunk that was just finished.

@@ -222,11 +222,25 @@ impl Writer<'_> {
         self.take(before, "a blob", answer).map(drop)
     }
 
-    /// Applies writes in one call; says what is acknowledged.
+    /// Applies writes in one call; says what is acknowledged: submissions once they have settled, which half of them does not wait
+    /// for before their chunks are worked on.
     async fn apply(&mut self, writes: Vec<Write>) -> Step<Vec<Option<Chunk>>> {
         let before = self.has_stopped();
-        let durable: Vec<bool> = writes.iter().map(|write| write.event.needs_durability()).collect();
+        let submits = writes.iter().any(|write| matches!(write.event, ChunkEvent::Submit { .. }));
+        let settles = submits && self.rng.random();
+        let is_durable = |event: &ChunkEvent| match event {
+            ChunkEvent::Submit { .. } => settles,
+            event => event.needs_durability(),
+        };
+        let durable: Vec<bool> = writes.iter().map(|write| is_durable(&write.event)).collect();
         let answers = self.ports.state().apply(writes).await;
+        if settles {
+            let before = self.has_stopped();
+            let settled = self.ports.state().settle().await;
+            if self.take(before, "submissions", settled)?.is_none() {
+                return Ok(answers.into_iter().map(|_| None).collect());
+            }
+        }
         let mut chunks = Vec::new();
         for (durable, answer) in durable.into_iter().zip(answers) {
             let chunk = self.take(before, "a write", answer)?;
@@ -327,10 +341,7 @@ impl Writer<'_> {
     /// Takes a chunk some way towards its end; answers what it adds to its job's summary.
     async fn work(&mut self, chunk: Chunk) -> Step<Option<SummaryEntry>> {
         let key = chunk.spec.key;
-        let entry = |chunk: &Chunk| {
-            let ended = chunk.is_final().then(|| chunk.totals());
-            Some(SummaryEntry { number: key.number, tasks: chunk.spec.tasks, ended })
-        };
+        let entry = |chunk: &Chunk| Some(SummaryEntry::of(chunk));
         let road = self.rng.random_range(0..12);
         if road == 0 {
             return Ok(entry(&chunk));
@@ -483,6 +494,7 @@ pub fn one_more(store: &LocalStore) -> anyhow::Result<Vec<Fact>> {
         store.put(vec![(spec.pack_key(), pack)]).await.remove(0).context("a new blob")?;
         let write = Write { key: spec.key, event: ChunkEvent::Submit { spec: Box::new(spec.clone()) } };
         let chunk = store.apply(vec![write]).await.remove(0).context("a new chunk")?;
+        store.settle().await?;
         Ok(vec![
             Fact::AskJob(id),
             Fact::AckJob(id, 0),

@@ -29,16 +29,23 @@ pub(crate) struct Deployed {
     /// A directory for files of the scenarios.
     pub(crate) directory: tempfile::TempDir,
     programs: PathBuf,
+    /// The program of the containers as packaged.
+    pub(crate) container: Option<PathBuf>,
 }
 
 impl Deployed {
-    pub(crate) async fn find(name: String, api: Option<String>, programs: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) async fn find(
+        name: String,
+        api: Option<String>,
+        programs: PathBuf,
+        container: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let config = sheaf_aws::load_config().await;
         let found = Described::find(&config, &name).await.with_context(|| format!("grid {name}"))?;
         let settings = found.settings(&name);
         let ports = AwsPorts::over(&config, &settings);
         let programs = programs.canonicalize().with_context(|| programs.display().to_string())?;
-        Ok(Self { name, api, ports, settings, directory: tempfile::tempdir()?, programs })
+        Ok(Self { name, api, ports, settings, directory: tempfile::tempdir()?, programs, container })
     }
 
     /// Where the SDK and the command find it with the user's own rights.
@@ -116,13 +123,19 @@ impl Deployed {
 
     /// A container, played by a process. `metadata` is where it finds the machine's metadata service.
     pub(crate) fn worker(&self, metadata: Option<&str>) -> anyhow::Result<Child> {
-        let mut worker = Command::new(self.program("sheaf-worker-container")?);
-        let Settings { table, bucket, queues } = &self.settings;
+        let program = self.container.clone().map_or_else(|| self.program("sheaf-worker-container"), Ok)?;
         let scratch = self.directory.path().join(format!("scratch-{}", unique()));
+        let mut worker = Command::new(program);
+        worker.env("SHEAF_SCRATCH", &scratch).env("SHEAF_METADATA", metadata.unwrap_or("http://127.0.0.1:9"));
+        self.start_worker(worker, &scratch.with_extension("log"))
+    }
+
+    /// Starts a worker with what all of them are told; it writes its log to a file.
+    pub(crate) fn start_worker(&self, mut worker: Command, log: &Path) -> anyhow::Result<Child> {
+        let Settings { table, bucket, queues } = &self.settings;
         worker.env("SHEAF_GRID", &self.name).env("SHEAF_TABLE", table).env("SHEAF_BUCKET", bucket);
         worker.env("SHEAF_QUEUES", queues).env("SHEAF_LANES", "spot,on-demand").env("SHEAF_WORKER_SLOTS", "2");
-        worker.env("SHEAF_SCRATCH", &scratch).env("SHEAF_METADATA", metadata.unwrap_or("http://127.0.0.1:9"));
-        let log = std::fs::File::create(scratch.with_extension("log"))?;
+        let log = std::fs::File::create(log)?;
         worker.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         Ok(worker.spawn()?)
     }

@@ -1,6 +1,6 @@
 //! Machines that vanish.
 
-use std::{process::Stdio, time::Duration};
+use std::{collections::HashSet, os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -9,7 +9,7 @@ use sheaf_core::{JobId, Lane};
 use tokio::process::Command;
 
 use crate::{
-    deployed::{Deployed, processes},
+    deployed::{Deployed, SKIPPED, processes},
     jobs,
 };
 
@@ -46,6 +46,70 @@ fn kill(pid: i32) -> anyhow::Result<()> {
     let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
     ensure!(status.success(), "kill -9 {pid} ended with {status}");
     Ok(())
+}
+
+/// Gives a program a read-only root file system (the first argument) with nothing in it but itself, a scratch directory (the
+/// second), and the devices and processes that an engine of containers adds, and runs it as the user of the image.
+const IN_AN_EMPTY_IMAGE: &str = r#"
+mount --bind "$1" "$1"
+mount -t proc proc "$1/proc"
+mount --bind /dev "$1/dev"
+mount --bind "$2" "$1/scratch"
+mount -o remount,bind,ro "$1"
+exec chroot --userspec=10001:10001 "$1" /sheaf-worker-container
+"#;
+
+/// The containers' program as packaged, in an image that has no library and no shell.
+pub(crate) async fn image(grid: &Deployed) -> anyhow::Result<String> {
+    let Some(program) = &grid.container else {
+        return Ok(format!("{SKIPPED} the containers' program is not packaged with --quick"));
+    };
+    if !rustix::process::geteuid().is_root() {
+        return Ok(format!("{SKIPPED} only root can give a process another root file system"));
+    }
+    let folders = ["image", "image/dev", "image/proc", "image/scratch", "image/etc", "scratch"];
+    let [root, _, _, _, _, scratch] = folders.map(|folder| grid.directory.path().join(folder));
+    for folder in folders {
+        std::fs::create_dir(grid.directory.path().join(folder))?;
+    }
+    std::os::unix::fs::chown(&scratch, Some(10_001), Some(10_001))?;
+    std::fs::set_permissions(grid.directory.path(), std::fs::Permissions::from_mode(0o755))?;
+    std::fs::copy(program, root.join("sheaf-worker-container"))?;
+    // What an engine of containers puts there.
+    std::fs::write(root.join("etc/hosts"), "127.0.0.1 localhost aws.in-this-image\n")?;
+    let mut worker = Command::new("unshare");
+    worker.args(["--mount", "sh", "-euc", IN_AN_EMPTY_IMAGE, "sh"]).args([&root, &scratch]);
+    // By a name, so that names are resolved there.
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default().replace("127.0.0.1", "aws.in-this-image");
+    worker
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("SHEAF_SCRATCH", "/scratch")
+        .env("SHEAF_METADATA", "http://127.0.0.1:9");
+    let sheaf = grid.connect().await?;
+    let before: HashSet<_> = sheaf.workers().await?.rows.into_iter().map(|worker| worker.id).collect();
+    let log = grid.directory.path().join("image.log");
+    let mut worker = grid.start_worker(worker, &log)?;
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let alive = async {
+        loop {
+            if sheaf.workers().await?.rows.iter().any(|worker| !before.contains(&worker.id)) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    tokio::select! {
+        alive = tokio::time::timeout(Duration::from_secs(60), alive) => alive.with_context(said)??,
+        status = worker.wait() => anyhow::bail!("it ended with {}: {}", status?, said()),
+    }
+    sheaf.close().await;
+    let pid = worker.id().context("it runs")?;
+    let asked = std::process::Command::new("kill").arg(pid.to_string()).status()?;
+    ensure!(asked.success(), "kill {pid} ended with {asked}");
+    let status = tokio::time::timeout(Duration::from_secs(40), worker.wait()).await.with_context(said)??;
+    ensure!(status.success(), "it ended with {status}: {}", said());
+    Ok("it joins the grid and drains, on a read-only root file system with nothing else in it, as user 10001"
+        .to_owned())
 }
 
 pub(crate) async fn worker_killed(grid: &Deployed) -> anyhow::Result<String> {

@@ -34,6 +34,9 @@ struct Arguments {
     /// The folder of the built programs.
     #[arg(long)]
     programs: PathBuf,
+    /// The program of the containers as packaged; without it, the one in that folder.
+    #[arg(long)]
+    container: Option<PathBuf>,
     /// Only say what is left of a grid that was destroyed; fails if anything is.
     #[arg(long)]
     leftovers: bool,
@@ -44,7 +47,7 @@ struct Arguments {
 type Scenario = for<'a> fn(&'a Deployed) -> BoxFuture<'a, anyhow::Result<String>>;
 
 /// The scenarios in their order: first what the later ones need.
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 17] = [
     ("doctor", |grid| Box::pin(jobs::doctor(grid))),
     ("functions", |grid| Box::pin(jobs::functions(grid))),
     ("http", |grid| Box::pin(jobs::over_http(grid))),
@@ -56,6 +59,7 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("duplicate-events", |grid| Box::pin(files::duplicate_events(grid))),
     ("cancel", |grid| Box::pin(jobs::cancel(grid))),
     ("retry", |grid| Box::pin(jobs::retry(grid))),
+    ("image", |grid| Box::pin(machines::image(grid))),
     ("worker-killed", |grid| Box::pin(machines::worker_killed(grid))),
     ("worker-reclaimed", |grid| Box::pin(machines::worker_reclaimed(grid))),
     ("dispatch-killed", |grid| Box::pin(machines::dispatch_killed(grid))),
@@ -73,7 +77,7 @@ async fn main() -> anyhow::Result<()> {
     if arguments.leftovers {
         return leftovers::check(&arguments.grid).await;
     }
-    let grid = Deployed::find(arguments.grid, arguments.api, arguments.programs).await?;
+    let grid = Deployed::find(arguments.grid, arguments.api, arguments.programs, arguments.container).await?;
     let wanted = |name: &str| arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|wanted| wanted == name);
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(["SCENARIO", "SECONDS", "SEEN"]);

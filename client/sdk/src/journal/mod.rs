@@ -188,6 +188,13 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Children of this process have the file too until they begin their programs, and so the lock.
+        let _ = self.file.unlock();
+    }
+}
+
 struct Scanned {
     opening: Opening,
     resume: Resume,

@@ -221,6 +221,14 @@ impl Engine for DiskEngine {
         self.write(|| self.commit_group(batch, durable))
     }
 
+    fn holds_back(&self) -> bool {
+        self.taken.read().values().any(|row| row.first() == Some(&IN_VOLUME))
+    }
+
+    fn waits(&self) -> bool {
+        self.durable
+    }
+
     fn syncs(&self) -> Option<u64> {
         Some(self.syncs.load(Ordering::Relaxed))
     }
@@ -230,7 +238,11 @@ impl DiskEngine {
     fn commit_group(&self, batch: Batch, durable: bool) -> Result<(), EngineError> {
         let sync = durable && self.durable;
         let mut write = self.database.batch();
-        let taken = if durable { self.taken.read().clone() } else { BTreeMap::new() };
+        let mut taken = self.taken.read().clone();
+        if !durable {
+            // What lies in a volume is laid down only once it is durable there.
+            taken.retain(|_, row| row.first() == Some(&INLINE));
+        }
         if sync && taken.values().any(|row| row.first() == Some(&IN_VOLUME)) {
             self.volumes.sync().map_err(io)?;
             self.syncs.fetch_add(1, Ordering::Relaxed);

@@ -76,6 +76,14 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn holds_back(&self) -> bool {
+        false
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn syncs(&self) -> Option<u64> {
         None
     }

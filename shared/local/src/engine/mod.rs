@@ -119,6 +119,12 @@ pub(crate) trait Engine: Send + Sync {
     /// Applies a group. If `durable`, it and all before it survive a power cut when this returns. Only the writer calls it.
     fn commit(&self, batch: Batch, durable: bool) -> Result<(), EngineError>;
 
+    /// Whether there are blobs that only a durable commit lays down.
+    fn holds_back(&self) -> bool;
+
+    /// Whether a durable commit waits for a disk.
+    fn waits(&self) -> bool;
+
     /// How often a commit has waited for the disk so far; `None` where there is none.
     fn syncs(&self) -> Option<u64>;
 }
