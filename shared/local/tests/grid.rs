@@ -100,6 +100,28 @@ async fn every_task_ends_in_one_outcome_in_memory_and_on_disk() {
     }
 }
 
+/// A submission is acknowledged when it was synced, though its chunk may begin before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_submission_was_synced() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = GridOptions { directory: Some(directory.path().into()), slots: 0, ..GridOptions::default() };
+    let grid = Grid::open(options).await.expect("a grid opens");
+    let manifest = Manifest::new("idle".parse().unwrap(), FunctionKind::Handler { revision: String::new() });
+    grid.put_function(PutFunction { manifest, package: None }).await.unwrap();
+    let id = job_id();
+    grid.create_job(CreateJob::new(id, vec!["idle".to_owned()])).await.unwrap();
+    for number in 0..20 {
+        let mut builder = PackBuilder::new();
+        builder.push(b"small").unwrap();
+        let before = grid.grid().await.unwrap().syncs.unwrap();
+        let chunk = SubmitChunk { number, task_first: u64::from(number), pack: builder.finish(false) };
+        let reply = grid.submit(id, vec![chunk]).await.unwrap();
+        assert_eq!(reply.answers, [ChunkAnswer::Accepted]);
+        assert_eq!(grid.grid().await.unwrap().syncs.unwrap() - before, 1, "chunk {number}");
+    }
+    grid.shutdown().await;
+}
+
 /// What has ended is committed while the rest of its chunk runs, though nothing of it waits any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_task_does_not_hold_back_its_neighbours() {
