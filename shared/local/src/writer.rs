@@ -112,6 +112,8 @@ impl Request {
             Self::Apply { writes, .. } => {
                 writes.len() <= QUICK_WRITES_MAX && writes.iter().all(|write| is_unsynced(write, engine))
             }
+            Self::Summarise { entries, .. } => entries.len() <= QUICK_WRITES_MAX,
+            Self::FeedTaken { .. } => true,
             _ => false,
         }
     }
