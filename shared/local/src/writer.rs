@@ -5,7 +5,8 @@
 //! request is answered with why: what cannot be made durable is never acknowledged.
 //!
 //! A submission with a small pack is written without a sync, so that its chunk can begin, and asks for one when it settles. That
-//! sync waits a moment: where the task is short, its end arrives meanwhile, and one sync serves both.
+//! sync waits a moment: where the task is short, its end arrives meanwhile, and one sync serves both. What needs no sync is
+//! written by whoever asks, if the thread has nothing to do.
 
 use std::{
     collections::HashMap,

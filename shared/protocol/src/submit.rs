@@ -57,7 +57,8 @@ pub async fn job<P: Ports>(ports: &P, tenant: &TenantId, id: JobId) -> Result<Jo
 }
 
 /// Submits chunks: payload, then T1, then a hint, and then the wait for both to be durable, in which a chunk may begin. Answers
-/// one result per chunk, in their order; `Accepted` and `Exists` mean durable. Costs one blob, one conditional write and a tenth of a queue call per chunk.
+/// one result per chunk, in their order; `Accepted` and `Exists` mean durable. Costs one blob, one conditional write and a
+/// tenth of a queue call per chunk.
 pub async fn submit<P: Ports>(
     ports: &P,
     tenant: &TenantId,
