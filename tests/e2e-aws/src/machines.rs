@@ -6,7 +6,10 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use sheaf::Function;
 use sheaf_core::{JobId, Lane};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
 
 use crate::{
     deployed::{Deployed, SKIPPED, processes},
@@ -129,13 +132,11 @@ pub(crate) async fn worker_killed(grid: &Deployed) -> anyhow::Result<String> {
 }
 
 pub(crate) async fn worker_reclaimed(grid: &Deployed) -> anyhow::Result<String> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let address = format!("127.0.0.1:{port}");
     let mut metadata = Command::new(grid.program("sheaf-metadata-standin")?);
-    metadata.arg(&address).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+    metadata.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut metadata = metadata.spawn()?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let url = format!("http://{address}");
+    let mut said = BufReader::new(metadata.stdout.take().context("a pipe")?).lines();
+    let url = said.next_line().await?.context("the stand-in of the metadata service says where it is")?;
     let mut first = grid.worker(Some(&url))?;
     let job = spot_sleepers(grid, 12, 6_000, 12).await?;
     held(grid, job).await?;
