@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -43,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) changes: watch::Sender<u64>,
     /// The next number of the feed.
     pub(crate) feed: watch::Sender<u64>,
+    /// Whether there are submissions that were written and not synced: set before they are answered.
+    pub(crate) unsettled: AtomicBool,
     /// Why nothing is written any more.
     pub(crate) failed: watch::Sender<Option<String>>,
 }
@@ -138,6 +143,7 @@ impl LocalStore {
             jobs: RwLock::default(),
             changes: watch::Sender::new(0),
             feed: watch::Sender::new(feed.end),
+            unsettled: AtomicBool::new(false),
             failed: watch::Sender::new(None),
         });
         for (key, _) in all(&*shared.engine, Thing::Alive)? {
@@ -353,7 +359,7 @@ impl StateStore for LocalStore {
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
-        if !self.shared.engine.waits() {
+        if !self.shared.unsettled.load(Ordering::Acquire) {
             return Ok(());
         }
         self.ask(|reply| Request::Settle { reply }).await?

@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -183,7 +183,6 @@ pub(crate) fn start(shared: Arc<Shared>, feed: Range<u64>) -> (Requests, thread:
         changed: Vec::new(),
         durable: false,
         settling: Vec::new(),
-        unsettled: false,
         waits: Waits::default(),
         feed_first: feed.start,
         feed_next: feed.end,
@@ -215,8 +214,6 @@ struct Writer {
     durable: bool,
     /// Who waits for the next sync, without being in a hurry for it.
     settling: Vec<Reply<Result<(), StoreError>>>,
-    /// Whether there are submissions that were written and not synced.
-    unsettled: bool,
     waits: Waits,
     /// The feed holds numbers from `feed_first` to below `feed_next`.
     feed_first: u64,
@@ -230,7 +227,7 @@ impl Writer {
         while let Ok(first) = requests.recv() {
             let mut writer = this.lock();
             writer.take(first, requests);
-            if !writer.settling.is_empty() && writer.unsettled && !writer.durable {
+            if !writer.settling.is_empty() && writer.is_unsettled() && !writer.durable {
                 Self::put_off(&mut writer, requests);
                 writer.durable = true;
             }
@@ -261,6 +258,10 @@ impl Writer {
         writer.waits.told(paid);
     }
 
+    fn is_unsettled(&self) -> bool {
+        self.shared.unsettled.load(Ordering::Acquire)
+    }
+
     fn commit(&mut self) {
         let fed = !self.changed.is_empty();
         if fed {
@@ -275,8 +276,10 @@ impl Writer {
             outcome = self.shared.engine.commit(batch, durable).map_err(|error| self.stop(&error));
         }
         self.replies.drain(..).for_each(|reply| reply(outcome.clone()));
-        self.unsettled &= !durable;
-        if !self.unsettled || outcome.is_err() {
+        if durable && outcome.is_ok() {
+            self.shared.unsettled.store(false, Ordering::Release);
+        }
+        if outcome.is_err() || !self.is_unsettled() {
             // A receiver that is gone has stopped waiting.
             self.settling.drain(..).for_each(|reply| drop(reply.send(outcome.clone())));
         }
@@ -459,7 +462,9 @@ impl Writer {
         self.batch.put(Space::Chunks, keys::chunk(write.key), keys::encode_chunk(&after));
         match (is_unsynced(write, &*self.shared.engine), &write.event) {
             (false, _) => self.durable = true,
-            (true, ChunkEvent::Submit { .. }) => self.unsettled = self.shared.engine.waits(),
+            (true, ChunkEvent::Submit { .. }) => {
+                self.shared.unsettled.store(self.shared.engine.waits(), Ordering::Release);
+            }
             (true, _) => {}
         }
         if after.is_final() || matches!(write.event, ChunkEvent::Submit { .. }) {
