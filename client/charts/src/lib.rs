@@ -25,11 +25,16 @@ pub struct ChartError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// A chart as a file of its own, which has no page to take its colours from: they are those that its viewer prefers.
+/// A chart as a file of its own, which has no page to take its colours from: they are those that its viewer prefers. Its title is
+/// what its axes are.
 pub fn as_file(svg: &str) -> String {
     const STYLE: &str = "<style>:root{color-scheme:light dark;color:CanvasText}</style>";
     match svg.split_once('>') {
-        Some((root, rest)) => format!("{root}>\n{STYLE}{rest}"),
+        Some((root, rest)) => {
+            let named = root.split_once("aria-label=\"").and_then(|(_, name)| name.split_once('"'));
+            let title = named.map(|(name, _)| format!("<title>{name}</title>")).unwrap_or_default();
+            format!("{root}>\n{title}{STYLE}{rest}")
+        }
         None => svg.to_owned(),
     }
 }

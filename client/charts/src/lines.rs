@@ -8,7 +8,6 @@ use plotters::{
         ranged1d::{AsRangedCoord, Ranged, ValueFormatter},
     },
     series::LineSeries,
-    style::Color,
 };
 
 use crate::{
@@ -149,7 +148,7 @@ impl Lines<'_> {
         let mut plot = theme::plot(area, ranges, LABELS_PX)?;
         theme::mesh(&mut plot, self.x.label, Some(self.y.label))?;
         for (number, series) in self.series.iter().enumerate() {
-            let style = theme::shade(number).stroke_width(2).filled();
+            let style = theme::style(number);
             let dots_px = if series.points.len() <= DOTS_MAX { 3 } else { 0 };
             plot.draw_series(LineSeries::new(self.shown(series), style).point_size(dots_px))?;
         }

@@ -12,7 +12,7 @@ use plotters::{
     },
     drawing::{DrawingArea, IntoDrawingArea},
     element::{Rectangle, Text},
-    style::{BLACK, Color, IntoFont, RGBAColor, RGBColor, TRANSPARENT, TextStyle},
+    style::{BLACK, Color, IntoFont, RGBAColor, RGBColor, ShapeStyle, TRANSPARENT, TextStyle},
 };
 
 use crate::ChartError;
@@ -42,7 +42,7 @@ pub(crate) type Plot<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2
 
 /// Draws a chart of this height with a legend beside it: `body` has the area to the left.
 pub(crate) fn draw<'n>(
-    chart: impl FnOnce() -> String,
+    chart: impl Fn() -> String,
     height_px: u32,
     legend: impl ExactSizeIterator<Item = &'n str>,
     body: impl FnOnce(&Area<'_>) -> Result<(), Failure>,
@@ -60,13 +60,19 @@ pub(crate) fn draw<'n>(
     drawn.map_err(|source| ChartError { chart: chart(), source })?;
     // As wide as where it stands allows. Quotation marks in texts are escaped, so that what is replaced is an attribute.
     let size = format!("width=\"{}\" height=\"{}\" ", size.0, size.1);
-    Ok(svg.replacen(&size, "role=\"img\" ", 1).replace("\"#000000\"", "\"currentColor\""))
+    let named = format!("role=\"img\" aria-label=\"{}\" ", escaped(&chart()));
+    Ok(svg.replacen(&size, &named, 1).replace("\"#000000\"", "\"currentColor\""))
+}
+
+/// As a value in quotation marks.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 fn draw_legend<'n>(area: &Area<'_>, names: impl Iterator<Item = &'n str>) -> Result<(), Failure> {
     for (number, name) in names.enumerate() {
         let y = 14 + LEGEND_LINE_PX as i32 * number as i32;
-        area.draw(&Rectangle::new([(8, y), (18, y + 10)], shade(number).filled()))?;
+        area.draw(&Rectangle::new([(8, y), (18, y + 10)], style(number)))?;
         area.draw(&Text::new(name.to_owned(), (24, y), ink(12)))?;
     }
     Ok(())
@@ -105,10 +111,15 @@ where
     Ok(mesh.draw()?)
 }
 
-/// A colour; after the last the first again, paler.
+/// A colour; after the last the first again.
 pub(crate) fn shade(number: usize) -> RGBAColor {
-    let paler = [1.0, 0.55, 0.3][(number / PALETTE.len()).min(2)];
-    PALETTE[number % PALETTE.len()].mix(paler)
+    PALETTE[number % PALETTE.len()].mix(1.0)
+}
+
+/// How a line and its dots are drawn: those whose colour another has already are thinner, and hollow. Paler ones would not be
+/// seen on one of the two pages.
+pub(crate) fn style(number: usize) -> ShapeStyle {
+    if number < PALETTE.len() { shade(number).stroke_width(2).filled() } else { shade(number).stroke_width(1) }
 }
 
 pub(crate) fn ink(px: u32) -> TextStyle<'static> {

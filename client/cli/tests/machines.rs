@@ -26,15 +26,40 @@ fn sheaf(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 /// A bag whose tasks take so many seconds here.
 fn bag(folder: &Path, tasks: usize, seconds: f64, plan_s: f64) {
+    let command = |number| format!("sleep {seconds}; echo {number} >>ran; echo {number} by $PPID");
+    bag_of(folder, tasks, plan_s, &["c3.large", "c4.large"], &command);
+    std::fs::write(folder.join("env.json"), ENV).unwrap();
+}
+
+/// A bag of these commands, that take as long on each of these types.
+fn bag_of(folder: &Path, tasks: usize, plan_s: f64, types: &[&str], command: &dyn Fn(usize) -> String) {
+    let runtime: serde_json::Map<String, Value> = types.iter().map(|of| ((*of).to_owned(), json!(plan_s))).collect();
     let task = |number: usize| {
-        let command = format!("sleep {seconds}; echo {number} >>ran; echo {number} by $PPID");
-        let runtime = json!({"c3.large": plan_s, "c4.large": plan_s});
-        (format!("t{number}"), json!({"memory": 5, "io": 0.0, "command": command, "runtime": runtime}))
+        let task = json!({"memory": 5, "io": 0.0, "command": command(number), "runtime": runtime});
+        (format!("t{number}"), task)
     };
     let tasks: serde_json::Map<String, Value> = (0..tasks).map(task).collect();
     let job = json!({"job_id": 1, "job_name": "bag", "tasks": tasks});
     std::fs::write(folder.join("job.json"), job.to_string()).unwrap();
-    std::fs::write(folder.join("env.json"), ENV).unwrap();
+}
+
+/// Machine types with one machine each, all of one market: name, processors, market, dollars an hour.
+fn env_of(folder: &Path, types: &[(&str, u32, &str, f64)]) {
+    let instance = |(name, cores, market, price): &(&str, u32, &str, f64)| {
+        let of = |open: Value, closed: Value| {
+            let each = ["on-demand", "preemptible"]
+                .map(|of| (of.to_owned(), if of == *market { open.clone() } else { closed.clone() }));
+            Value::Object(each.into_iter().collect())
+        };
+        let restrictions = json!({"limits": of(1.into(), 0.into()), "markets": of("yes".into(), "no".into()),
+            "burstable": {"burstable": "no", "cpu_credit_rate": 0, "baseline": 0}});
+        let instance = json!({"provider": "ec2", "vcpu": cores, "memory": 4.0, "gflops": 20.0,
+            "prices": of((*price).into(), 0.0.into()), "restrictions": restrictions});
+        ((*name).to_owned(), instance)
+    };
+    let instances: serde_json::Map<String, Value> = types.iter().map(instance).collect();
+    let env = json!({"global_limits": {"ec2": {"on-demand": 4, "preemptible": 4}}, "instances": instances});
+    std::fs::write(folder.join("env.json"), env.to_string()).unwrap();
 }
 
 fn control(folder: &Path, arguments: &[&str]) -> Value {
@@ -138,6 +163,160 @@ fn a_machine_that_is_taken_away_after_a_notice_costs_no_task() {
     reclaimed("20");
 }
 
+/// Dollars, reckoned from what happened and what env.json says, without what the command says of either.
+fn cost_of(folder: &Path, events: &[Value]) -> f64 {
+    let env: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("env.json")).unwrap()).unwrap();
+    let mut frozen_at_s: BTreeMap<u64, f64> = BTreeMap::new();
+    let mut prices: BTreeMap<u64, f64> = BTreeMap::new();
+    let mut cost = 0.0;
+    for event in events {
+        let (Some(machine), at_s) = (event["machine"].as_u64(), event["at_s"].as_f64().unwrap()) else { continue };
+        let seconds = match event["event"].as_str().unwrap() {
+            "requested" => {
+                let market = if event["market"] == "spot" { "preemptible" } else { "on-demand" };
+                let price = &env["instances"][event["type"].as_str().unwrap()]["prices"][market];
+                prices.insert(machine, price.as_f64().unwrap());
+                -at_s
+            }
+            "ended" => at_s - frozen_at_s.get(&machine).map_or(0.0, |since_s| at_s - since_s),
+            "hibernated" => {
+                frozen_at_s.insert(machine, at_s);
+                0.0
+            }
+            "resumed" => frozen_at_s.remove(&machine).unwrap() - at_s,
+            _ => 0.0,
+        };
+        cost += seconds / 3600.0 * prices[&machine];
+    }
+    cost
+}
+
+/// Every task of the last job: what `explain` says of it.
+fn explained(folder: &Path) -> Vec<Value> {
+    let listed: Value = serde_json::from_str(&sheaf(folder, &["task", "list", "last", "-o", "json"]).1).unwrap();
+    let ids = listed.as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap().to_owned());
+    ids.map(|id| serde_json::from_str(&sheaf(folder, &["explain", &id, "-o", "json"]).1).unwrap()).collect()
+}
+
+/// A machine freezes with what it runs and wakes again. What it held runs elsewhere and is charged nothing; it finds out that it
+/// is fenced off, stops, and takes other tasks.
+#[test]
+fn a_machine_hibernates_wakes_and_goes_on_taking_tasks() {
+    const TASKS: usize = 12;
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    // Eight seconds in steps that are written down, each attempt's for itself: a frozen one has most of them before it yet.
+    let command = |number: usize| {
+        format!(
+            "n=0; while [ $n -lt 80 ]; do sleep 0.1; n=$((n+1)); echo $n >>ticks.t{number}.$SHEAF_EPOCH; done; \
+             echo {number} >>ran; echo {number}"
+        )
+    };
+    bag_of(folder, TASKS, 80.0, &["c3.large", "c4.large"], &command);
+    env_of(folder, &[("c3.large", 2, "preemptible", 0.03), ("c4.large", 2, "preemptible", 0.04)]);
+    // Twelve seconds from now, for six.
+    std::fs::write(folder.join("trace.csv"), "type,down_s,up_s\nc3.large,120,180\n").unwrap();
+    let trace = ["--spot-trace", "trace.csv", "--fault", "hibernate", "--time-scale", "10", "--boot", "10"];
+    let fixed = ["--policy", "fixed", "--workers-max", "2", "--deadline", "1h"];
+    let done = control(folder, &[&fixed[..], &trace].concat());
+    let machines = &done["machines"];
+    assert_eq!((&machines["hibernations"], &machines["reclaims"]), (&1.into(), &0.into()), "{done}");
+    let events = events(folder);
+    let the =
+        |what: &str| events.iter().find(|event| event["event"] == what).unwrap_or_else(|| panic!("{what}: {events:?}"));
+    let (frozen, resumed) = (the("hibernated"), the("resumed"));
+    let given_back = frozen["given_back"].as_array().unwrap().len();
+    assert!(given_back > 0 && !events.iter().any(|event| event["event"] == "noticed"), "{frozen}");
+
+    let rows_of_machines = rows(&folder.join("bag_0/workers.csv"));
+    let machine = rows_of_machines.values().find(|machine| machine["type"] == "c3.large").unwrap();
+    let frozen_s = machine["frozen_s"].parse::<f64>().unwrap();
+    assert!(machine["hibernations"] == "1" && (55.0..200.0).contains(&frozen_s), "{machine:?}");
+    let reckoned = cost_of(folder, &events);
+    assert!((machines["cost"].as_f64().unwrap() / reckoned - 1.0).abs() < 0.03, "{reckoned}: {machines}");
+
+    // One outcome and one result each, whatever the frozen attempts did when they woke.
+    let tasks = rows(&folder.join("bag_0/tasks.csv"));
+    assert!(tasks.len() == TASKS && tasks.values().all(|task| task["outcome"] == "succeeded"), "{tasks:?}");
+    let (_, results, _) = sheaf(folder, &["results", "last", "-o", "ndjson"]);
+    assert_eq!(results.lines().count(), TASKS, "{results}");
+    for id in tasks.keys() {
+        let data = folder.join("bag_0").join(id).join("data");
+        let said = std::fs::read_to_string(data.join("stdout")).unwrap();
+        assert_eq!(
+            (said.trim(), tasks[id]["attempts"].as_str()),
+            (id.trim_start_matches('t'), &*format!("{}", 1 + tasks[id]["reclaims"].parse::<u32>().unwrap()))
+        );
+        assert_eq!(std::fs::read_to_string(data.join("attempt")).unwrap().trim(), tasks[id]["attempts"], "{id}");
+    }
+    let again: Vec<_> = tasks.iter().filter(|(_, task)| task["reclaims"] != "0").map(|(id, _)| id).collect();
+    assert_eq!(again.len(), given_back, "{tasks:?}");
+    let ran = std::fs::read_to_string(folder.join("ran")).unwrap().lines().count();
+    assert!((TASKS..=TASKS + given_back).contains(&ran), "{ran}");
+    // The frozen attempts were stopped as soon as their worker found that it is fenced off.
+    let resumed_at = std::time::UNIX_EPOCH + Duration::from_millis(resumed["at_ms"].as_u64().unwrap());
+    for id in again {
+        let last = std::fs::metadata(folder.join(format!("ticks.{id}.1"))).unwrap().modified().unwrap();
+        assert!(last < resumed_at + Duration::from_secs(5), "{id}: {last:?} {resumed_at:?}");
+    }
+    // And it goes on taking tasks.
+    let after = |task: &&BTreeMap<String, String>| {
+        task["machine"].starts_with("c3.large")
+            && task["started_s"].parse::<f64>().unwrap() > resumed["at_s"].as_f64().unwrap() - 1.0
+    };
+    assert!(tasks.values().any(|task| after(&task)), "{tasks:?} {resumed}");
+    for told in explained(folder) {
+        assert_eq!((&told["crashes"], &told["strikes"]), (&0.into(), &0.into()), "{told}");
+    }
+    assert_eq!(processes_of(folder), [] as [String; 0], "nobody is left");
+}
+
+/// Three machines: one is taken away after a notice, one without, and what ran on them goes on from its checkpoints on the
+/// third.
+#[test]
+fn of_three_machines_two_are_taken_away_and_their_tasks_go_on_from_checkpoints() {
+    const STEPS: u32 = 200;
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    let command = |number: usize| {
+        format!(
+            r#"at=$SHEAF_CHECKPOINT; n=0; [ -s "$at" ] && n=$(cat "$at"); echo $n >>starts.t{number}
+            while [ $n -lt {STEPS} ]; do sleep 0.1; n=$((n+1)); echo $n >"$at.new"; mv "$at.new" "$at"; done
+            echo {number} >>ran; echo {number}"#
+        )
+    };
+    let types = ["told", "killed", "stays"];
+    bag_of(folder, 5, 200.0, &types, &command);
+    let spot = |name| (name, 1, "preemptible", 0.03);
+    env_of(folder, &[spot(types[0]), spot(types[1]), (types[2], 3, "on-demand", 0.2)]);
+    std::fs::write(folder.join("trace.csv"), "type,down_s,up_s\ntold,120,\nkilled,130,\n").unwrap();
+    let trace = ["--spot-trace", "trace.csv", "--notice", "20", "--notice", "killed=none", "--time-scale", "10"];
+    let fixed = ["--policy", "fixed", "--workers-max", "3", "--deadline", "1h", "--boot", "10", "--checkpoint=10"];
+    let done = control(folder, &[&fixed[..], &trace].concat());
+    let machines = &done["machines"];
+    assert_eq!([&machines["spot"], &machines["on_demand"], &machines["reclaims"]], [2, 1, 2], "{done}");
+    let events = events(folder);
+    let of = |what: &str| events.iter().filter(|event| event["event"] == what).count();
+    assert_eq!((of("requested"), of("noticed")), (3, 1), "{events:?}");
+    let tasks = rows(&folder.join("bag_0/tasks.csv"));
+    assert!(tasks.len() == 5 && tasks.values().all(|task| task["outcome"] == "succeeded"), "{tasks:?}");
+    assert!(tasks.values().all(|task| task["machine"].starts_with("stays on-demand")), "{tasks:?}");
+    let reclaims = tasks.values().filter(|task| task["reclaims"] == "1" && task["attempts"] == "2").count();
+    assert_eq!(reclaims, 2, "{tasks:?}");
+    for (id, task) in &tasks {
+        let starts = std::fs::read_to_string(folder.join(format!("starts.{id}"))).unwrap();
+        let starts: Vec<u32> = starts.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(starts[0] == 0 && starts.len().to_string() == task["attempts"], "{id}: {starts:?}");
+        assert!(starts[1..].iter().all(|from| (5..STEPS).contains(from)), "from its checkpoint: {id}: {starts:?}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.join("ran")).unwrap().lines().count(), 5, "all tasks once");
+    let reckoned = cost_of(folder, &events);
+    assert!((machines["cost"].as_f64().unwrap() / reckoned - 1.0).abs() < 0.03, "{reckoned}: {machines}");
+    for told in explained(folder) {
+        assert_eq!((&told["crashes"], &told["strikes"]), (&0.into(), &0.into()), "{told}");
+    }
+}
+
 /// What is not done by the deadline is given up, in the time of the plan.
 #[test]
 fn a_deadline_that_is_missed_is_said() {
@@ -167,9 +346,20 @@ fn processes_of(folder: &Path) -> Vec<String> {
 /// Whoever drives the machines is killed: they notice, and nothing of them is left.
 #[test]
 fn machines_end_when_nobody_drives_them_any_more() {
+    orphaned("busy", &[]);
+}
+
+/// What is frozen is woken by that.
+#[test]
+fn frozen_machines_end_when_nobody_drives_them_any_more() {
+    orphaned("hibernated", &["--spot-trace", "trace.csv", "--fault", "hibernate"]);
+}
+
+fn orphaned(when: &str, arguments: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path();
     bag(folder, 2, 300.0, 300.0);
+    std::fs::write(folder.join("trace.csv"), "c3.large,600,100000\nc4.large,600,100000\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sheaf"));
     command
         .args([
@@ -184,6 +374,7 @@ fn machines_end_when_nobody_drives_them_any_more() {
             "--time-scale",
             "60",
         ])
+        .args(arguments)
         .current_dir(folder)
         .env("SHEAF_DIR", folder.join("grid"))
         .env("HOME", folder)
@@ -198,7 +389,8 @@ fn machines_end_when_nobody_drives_them_any_more() {
         }
     };
     let path = folder.join("bag_0/events.ndjson");
-    wait_for("a machine is busy", &|| std::fs::read_to_string(&path).unwrap_or_default().contains("\"busy\""));
+    let when = format!("\"event\":\"{when}\"");
+    wait_for(&when, &|| std::fs::read_to_string(&path).unwrap_or_default().contains(&when));
     assert!(processes_of(folder).iter().any(|line| line.contains("worker start")));
     control.kill().unwrap();
     control.wait().unwrap();
@@ -210,12 +402,17 @@ fn what_makes_no_sense_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path();
     bag(folder, 1, 0.0, 1.0);
+    std::fs::write(folder.join("for-ever.csv"), "c3.large,10,\n").unwrap();
     let bag = ["control", "--job", "job.json", "--env", "env.json", "--deadline", "5m"];
     for (wrong, said) in [
         (&["--boot", "5"][..], "--machines"),
         (&["--machines", "--time-scale", "0"], "factor"),
         (&["--machines", "--notice", "soon"], "none"),
         (&["--machines", "--together"], "--scenario"),
+        (&["--machines", "--fault", "hibernate"], "--scenario"),
+        (&["--machines", "--fault", "hibernate", "--spot-trace", "for-ever.csv"], "for-ever.csv"),
+        (&["--machines", "--fault", "hibernate", "--scenario", "1,1", "--notice", "5"], "begins at the moment"),
+        (&["--machines", "--notice", "c5.large=5"], "c5.large"),
         (&["--machines", "--spot-trace", "nowhere.csv"], "nowhere.csv"),
     ] {
         let (code, _, stderr) = sheaf(folder, &[&bag[..], wrong].concat());

@@ -11,7 +11,10 @@ use sheaf_core::{ChunkKey, Lane, ReleaseReason, WorkerId};
 use sheaf_scheduler::{
     Decision, Demand, Machine as Held, Memory, Policy, Settings, Snapshot,
     policies::{backing_off, measured_rate},
-    sim::{faults::Faults, fleet::PoolSpec},
+    sim::{
+        faults::{FaultKind, Faults},
+        fleet::PoolSpec,
+    },
 };
 use sheaf_worker::Notice;
 use tokio::{process::Child, time::Instant};
@@ -19,7 +22,8 @@ use tokio::{process::Child, time::Instant};
 use crate::{
     event::{Event, What, Why},
     faults::Fates,
-    machine::{Machine, MachineRecord, State},
+    machine::{Machine, State},
+    record::MachineRecord,
 };
 
 /// How often machines and work are looked at, unless looking takes more than a tenth of that.
@@ -30,7 +34,7 @@ const GIVE_BACK: Duration = Duration::from_secs(15);
 /// How long all machines together are given to end once the work is over.
 const CLOSING: Duration = Duration::from_secs(5);
 /// What is believed of reclaims before any was seen: one an hour, as if seen for half an hour.
-const PRIOR_PER_HOUR: f64 = 1.0;
+pub(crate) const PRIOR_PER_HOUR: f64 = 1.0;
 const PRIOR_HOURS: f64 = 0.5;
 
 /// What a fleet is made from.
@@ -46,8 +50,11 @@ pub struct FleetSpec {
     pub faults: Faults,
     /// The seed of that.
     pub seed: u64,
-    /// Seconds from the notice to the end of a machine that is taken away; 0 for an end without notice.
-    pub notice_s: f64,
+    /// What that does to a machine.
+    pub fault: FaultKind,
+    /// By pool, seconds from the notice to the end of a machine that is taken away; 0, as where there is no number, for an
+    /// end without notice. Hibernation comes without one: it begins when it is told.
+    pub notice_s: Vec<f64>,
     /// Seconds of the plan that pass in a second here; above 0.
     pub time_scale: f64,
     /// What the policy was told: how often it is asked, and the grace.
@@ -97,22 +104,26 @@ pub trait Grid {
     /// How each task of the job stands; none if the grid does not say at present.
     fn look(&self) -> impl Future<Output = Option<Vec<TaskNow>>> + Send;
 
-    /// Gives back what a worker holds, whose process has ended; answers what that was.
+    /// Gives back what a worker holds, whose process has ended or is frozen; answers what that was.
     fn give_back(&self, worker: &WorkerId, reason: ReleaseReason) -> impl Future<Output = Vec<ChunkKey>> + Send;
+
+    /// Hears that everything of a worker has ended for good: what it left behind is nobody's any more.
+    fn ended(&self, _worker: &WorkerId) {}
 }
 
 /// Machines that work for a grid, as many as a policy wants.
 pub struct Fleet<'a> {
-    spec: FleetSpec,
+    pub(crate) spec: FleetSpec,
     policy: Box<dyn Policy + Send + Sync>,
     memory: Memory,
-    fates: Fates,
-    machines: Vec<Machine>,
+    pub(crate) fates: Fates,
+    pub(crate) machines: Vec<Machine>,
     /// Machines taken away, by pool.
     reclaims: Vec<u64>,
     started: Instant,
     looked_s: f64,
-    decide_s: f64,
+    /// When the policy is asked next.
+    pub(crate) decide_s: f64,
     decided: Decision,
     waiting_before: u64,
     tell: Box<dyn FnMut(&Event) + Send + 'a>,
@@ -159,7 +170,7 @@ impl<'a> Fleet<'a> {
         let patience = Instant::now() + CLOSING;
         for number in 0..self.machines.len() {
             while self.machines[number].has_process()
-                && self.machines[number].state != State::Gone
+                && !matches!(self.machines[number].state, State::Gone | State::Hibernated { .. })
                 && !self.machines[number].has_ended()
                 && Instant::now() < patience
             {
@@ -174,30 +185,8 @@ impl<'a> Fleet<'a> {
     /// What became of each machine so far.
     pub fn records(&self) -> Vec<MachineRecord> {
         let now_s = self.now_s();
-        self.machines.iter().map(|machine| self.record(machine, now_s)).collect()
-    }
-
-    fn record(&self, machine: &Machine, now_s: f64) -> MachineRecord {
-        let pool = &self.spec.pools[machine.pool].pool;
-        let ended_s = machine.ended.map(|(at_s, _)| at_s);
-        let until_s = ended_s.unwrap_or(now_s);
-        let held_s = until_s - machine.requested_s;
-        let up_slot_s = machine.up_s.map_or(0.0, |up_s| (until_s - up_s) * f64::from(pool.slots));
-        MachineRecord {
-            machine: machine.id,
-            worker: machine.worker.clone(),
-            r#type: pool.machine.clone(),
-            market: pool.market,
-            slots: pool.slots,
-            requested_s: machine.requested_s,
-            up_s: machine.up_s,
-            ended_s,
-            why: machine.ended.map(|(_, why)| why),
-            held_s,
-            busy_slot_s: machine.busy_slot_s,
-            utilisation: if up_slot_s > 0.0 { (machine.busy_slot_s / up_slot_s).min(1.0) } else { 0.0 },
-            cost: held_s / 3600.0 * pool.price_per_hour,
-        }
+        let record = |machine: &Machine| MachineRecord::of(machine, &self.spec.pools[machine.pool].pool, now_s);
+        self.machines.iter().map(record).collect()
     }
 
     /// Seconds of the plan since the fleet began.
@@ -215,7 +204,7 @@ impl<'a> Fleet<'a> {
         now_ms() + self.here(at_s - self.now_s()).as_millis() as u64
     }
 
-    fn tell(&mut self, what: What) {
+    pub(crate) fn tell(&mut self, what: What) {
         let event = Event { at_s: self.now_s(), at_ms: now_ms(), what };
         (self.tell)(&event);
     }
@@ -231,7 +220,7 @@ impl<'a> Fleet<'a> {
             self.decide(&tasks, now_s);
             self.decide_s = now_s + self.spec.settings.period_s;
             let decision = self.decided.clone();
-            self.carry_out(&decision, now_s).await;
+            self.carry_out(&decision, now_s, grid).await;
         }
     }
 
@@ -246,23 +235,31 @@ impl<'a> Fleet<'a> {
             let why = match machine.state {
                 State::Noticed { .. } => Why::Reclaimed,
                 State::Draining { .. } => Why::Drained,
-                State::Booting { .. } | State::Joining | State::Up | State::Gone => Why::Failed,
+                State::Booting { .. } | State::Joining | State::Up => Why::Failed,
+                State::Hibernated { .. } | State::Gone => Why::Failed,
             };
             return self.end(number, why, grid).await;
         }
         match machine.state {
             State::Noticed { gone_s } if now_s >= gone_s => return self.end(number, Why::Reclaimed, grid).await,
             State::Draining { kill_s } if now_s >= kill_s => return self.end(number, Why::Drained, grid).await,
+            State::Hibernated { resumes_s, .. } => return self.look_at_frozen(number, resumes_s, grid).await,
             State::Noticed { .. } => return,
             State::Booting { .. } | State::Joining | State::Up | State::Draining { .. } | State::Gone => {}
         }
-        if now_s >= machine.fails_s {
+        if now_s >= machine.fate.fails_s {
             self.reclaims[machine.pool] += 1;
+            let hibernates = self.spec.fault == FaultKind::Hibernate;
+            // One that is wanted no longer is not worth freezing: it would wake only to end.
+            if hibernates && !matches!(machine.state, State::Draining { .. }) {
+                return self.hibernate(number, grid).await;
+            }
             // A machine that has not joined has nothing to give back.
-            if self.spec.notice_s <= 0.0 || !machine.has_joined() {
+            let notice_s = self.spec.notice_s.get(machine.pool).copied().unwrap_or_default();
+            if hibernates || notice_s <= 0.0 || !machine.has_joined() {
                 return self.end(number, Why::Reclaimed, grid).await;
             }
-            let gone_s = machine.fails_s.max(now_s) + self.spec.notice_s;
+            let gone_s = machine.fate.fails_s.max(now_s) + notice_s;
             let (id, at_ms) = (machine.id, self.at_ms(gone_s));
             let machine = &mut self.machines[number];
             machine.state = State::Noticed { gone_s };
@@ -297,22 +294,23 @@ impl<'a> Fleet<'a> {
 
     /// Sees to the end of a machine: it is killed if it still runs, and what it held is given back in its name. A process that
     /// ended by itself may have been killed by what it ran: its leases run out, and its chunks are charged with a death.
-    async fn end(&mut self, number: usize, why: Why, grid: &impl Grid) {
+    pub(crate) async fn end(&mut self, number: usize, why: Why, grid: &impl Grid) {
         let machine = &mut self.machines[number];
         if let Err(error) = machine.kill().await {
             tracing::warn!(machine = machine.id, %error, "a machine could not be killed");
         }
         let now_s = self.started.elapsed().as_secs_f64() * self.spec.time_scale;
-        (machine.state, machine.busy, machine.ended) = (State::Gone, 0, Some((now_s, why)));
-        let (id, worker) = (machine.id, machine.worker.clone());
+        machine.gone(now_s, why);
+        let (id, worker, busy_slot_s) = (machine.id, machine.worker.clone(), Some(machine.busy_slot_s));
         let reason = if why == Why::Reclaimed { ReleaseReason::Reclaimed } else { ReleaseReason::Drain };
         let given_back = match why {
             Why::Failed => Vec::new(),
             Why::Drained | Why::Reclaimed | Why::Over => grid.give_back(&worker, reason).await,
         };
+        grid.ended(&worker);
         // Whoever was told so by the last decision is asked again.
         self.decide_s = 0.0;
-        self.tell(What::Ended { machine: id, why, given_back });
+        self.tell(What::Ended { machine: id, why, given_back, busy_slot_s });
     }
 
     /// Notes which machines run what, and for how long they did since the last look.
@@ -323,6 +321,11 @@ impl<'a> Fleet<'a> {
         for machine in self.machines.iter_mut().filter(|machine| machine.state != State::Gone) {
             let holds = |task: &&TaskNow| matches!(task, TaskNow::Running { worker, .. } if *worker == machine.worker);
             let held = tasks.iter().filter(holds).count() as u32;
+            if matches!(machine.state, State::Hibernated { .. }) {
+                // It runs nothing, whatever it holds.
+                machine.busy = held;
+                continue;
+            }
             let slots = self.spec.pools[machine.pool].pool.slots;
             machine.busy_slot_s += since_s * f64::from(machine.busy.min(slots));
             match (machine.busy, held) {
@@ -345,7 +348,9 @@ impl<'a> Fleet<'a> {
         let news = (&decision.wants, &decision.drains) != (&self.decided.wants, &self.decided.drains);
         self.decided = decision;
         if news {
-            self.tell(What::Decided { decision: self.decided.clone() });
+            let pools = self.spec.pools.iter().map(|spec| format!("{} {}", spec.pool.machine, spec.pool.market));
+            let (decision, pools) = (self.decided.clone(), pools.collect());
+            self.tell(What::Decided { decision, pools });
         }
     }
 
@@ -357,7 +362,7 @@ impl<'a> Fleet<'a> {
         });
         let held_s = |number: usize| {
             let of_pool = self.machines.iter().filter(move |machine| machine.pool == number);
-            of_pool.map(|machine| machine.ended.map_or(now_s, |(at_s, _)| at_s) - machine.requested_s).sum::<f64>()
+            of_pool.map(|machine| machine.paid_s(now_s)).sum::<f64>()
         };
         let pools = self.spec.pools.iter().enumerate().map(|(number, spec)| {
             let mut pool = spec.pool.clone();
@@ -407,9 +412,9 @@ impl<'a> Fleet<'a> {
         machine.is_some_and(|machine| self.spec.pools[machine.pool].pool.market == Lane::OnDemand)
     }
 
-    async fn carry_out(&mut self, decision: &Decision, now_s: f64) {
+    async fn carry_out(&mut self, decision: &Decision, now_s: f64, grid: &impl Grid) {
         for drain in &decision.drains {
-            self.drain(drain.machine, drain.give_s, now_s).await;
+            self.drain(drain.machine, drain.give_s, now_s, grid).await;
         }
         for want in &decision.wants {
             let of_pool = |machine: &&Machine| machine.pool == want.pool && machine.counts();
@@ -423,13 +428,16 @@ impl<'a> Fleet<'a> {
     }
 
     /// Tells a machine to end. One that holds leases is given twice the grace at least, whatever was said, and killed only
-    /// when it has not ended long after that.
-    async fn drain(&mut self, id: u64, give_s: f64, now_s: f64) {
+    /// when it has not ended long after that. One that is frozen holds nothing, and hears nothing.
+    async fn drain(&mut self, id: u64, give_s: f64, now_s: f64, grid: &impl Grid) {
         let Some(number) = self.machines.iter().position(|machine| machine.id == id) else { return };
         // What it takes now, before it hears of it, counts as well.
         let until_s = now_s + give_s.max(2.0 * self.spec.settings.grace_s);
         let (until_ms, margin_s) = (self.at_ms(until_s), GIVE_BACK.as_secs_f64() * self.spec.time_scale);
         let machine = &mut self.machines[number];
+        if matches!(machine.state, State::Hibernated { .. }) {
+            return self.end(number, Why::Drained, grid).await;
+        }
         if !machine.counts() {
             return;
         }
@@ -442,6 +450,7 @@ impl<'a> Fleet<'a> {
     fn launch(&mut self, number: usize, now_s: f64) -> bool {
         let pool = &self.spec.pools[number].pool;
         let (market, r#type) = (pool.market, pool.machine.clone());
+        let (slots, price_per_hour) = (pool.slots, pool.price_per_hour);
         let held = |of_pool: bool| {
             let live = self.machines.iter().filter(|machine| machine.state != State::Gone);
             let counted = live.filter(|machine| {
@@ -453,7 +462,7 @@ impl<'a> Fleet<'a> {
         if backing_off(pool, now_s) || held(true) >= pool.machines_max as usize || held(false) >= most as usize {
             return false;
         }
-        let Some(fails_s) = self.fates.launch(number, market, now_s) else {
+        let Some(fate) = self.fates.launch(number, market, now_s) else {
             let pool = &mut self.spec.pools[number].pool;
             (pool.failures, pool.failed_at_s) = (pool.failures + 1, now_s);
             let failures = pool.failures;
@@ -462,8 +471,8 @@ impl<'a> Fleet<'a> {
         };
         self.spec.pools[number].pool.failures = 0;
         let id = self.machines.len() as u64;
-        self.machines.push(Machine::new(id, number, now_s, self.spec.pools[number].boot_s, fails_s));
-        self.tell(What::Requested { machine: id, r#type, market });
+        self.machines.push(Machine::new(id, number, now_s, self.spec.pools[number].boot_s, fate));
+        self.tell(What::Requested { machine: id, r#type, market, slots, price_per_hour });
         true
     }
 }

@@ -6,18 +6,24 @@
 //! [fault model](sheaf_scheduler::sim::faults::Faults) says, with a notice and then `kill -9`, or without one. So policies
 //! can be watched over real workers, real leases and real deaths, before there are machines that cost money.
 //!
-//! What a machine held that was taken away is given back in its name: its process has been seen to end. No task is charged
-//! for it, and none waits for a lease to run out.
+//! What a machine held that was taken away is given back in its name: its process has been seen to end, or to be frozen, and
+//! what that writes later is refused. No task is charged for it, and none waits for a lease to run out.
 //!
 //! Time is counted in seconds of the plan: with a [time scale](FleetSpec::time_scale) of 60, a boot of a minute takes a
 //! second here. Machines are as fast as this one, whatever their type; second copies of tasks, which a policy may allow, are not
 //! made.
 
+mod checkpoint;
 mod event;
 mod faults;
 mod fleet;
+mod freeze;
+mod life;
 mod machine;
+mod record;
+mod session;
 
-pub use event::{Event, What, Why};
+pub use event::{Event, EventLog, LineError, What, Why};
 pub use fleet::{Fleet, FleetSpec, Grid, Launch, TaskNow};
-pub use machine::MachineRecord;
+pub use life::{Decided, Life, Lives, Phase, Refusal, Span};
+pub use record::MachineRecord;

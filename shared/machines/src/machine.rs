@@ -1,11 +1,8 @@
 //! One machine: a worker process, and what is known of it.
 
-use std::{io, time::Duration};
+use std::io;
 
-use procfs::process::all_processes;
-use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
-use sheaf_core::{Lane, WorkerId};
+use sheaf_core::WorkerId;
 use sheaf_scheduler::Activity;
 use sheaf_worker::Notice;
 use tokio::{
@@ -14,11 +11,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::event::Why;
-
-/// How often, and with which pause, it is looked whether everything of a machine is gone.
-const LOOKS_MAX: usize = 500;
-const LOOK: Duration = Duration::from_millis(5);
+use crate::{event::Why, faults::Fate, session::Session};
 
 /// What a machine is doing. Times are in seconds of the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +27,12 @@ pub(crate) enum State {
     /// It is about to be taken away.
     Noticed {
         gone_s: f64,
+    },
+    /// It is frozen, with all that it runs.
+    Hibernated {
+        since_s: f64,
+        /// Infinite for one that does not come back.
+        resumes_s: f64,
     },
     /// It was told to end. It is killed only if it does not by the later time.
     Draining {
@@ -53,7 +52,11 @@ pub(crate) struct Machine {
     pub(crate) up_s: Option<f64>,
     pub(crate) ended: Option<(f64, Why)>,
     /// When it is taken away.
-    pub(crate) fails_s: f64,
+    pub(crate) fate: Fate,
+    pub(crate) hibernations: u32,
+    /// Seconds that it was frozen, and of those the ones since it was up, up to the last time that it woke.
+    frozen_s: f64,
+    frozen_up_s: f64,
     /// Tasks it runs, as last seen, and since when there were none.
     pub(crate) busy: u32,
     pub(crate) idle_since_s: f64,
@@ -65,8 +68,8 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    /// The leader of the session that holds whatever the worker starts.
-    pid: Option<u32>,
+    /// That which holds whatever the worker starts.
+    session: Option<Session>,
     /// Ends once the worker has said that it has joined.
     joined: JoinHandle<bool>,
 }
@@ -78,7 +81,7 @@ impl Drop for Process {
 }
 
 impl Machine {
-    pub(crate) fn new(id: u64, pool: usize, now_s: f64, boot_s: f64, fails_s: f64) -> Self {
+    pub(crate) fn new(id: u64, pool: usize, now_s: f64, boot_s: f64, fate: Fate) -> Self {
         Self {
             id,
             pool,
@@ -87,7 +90,10 @@ impl Machine {
             requested_s: now_s,
             up_s: None,
             ended: None,
-            fails_s,
+            fate,
+            hibernations: 0,
+            frozen_s: 0.0,
+            frozen_up_s: 0.0,
             busy: 0,
             idle_since_s: now_s,
             busy_slot_s: 0.0,
@@ -102,6 +108,7 @@ impl Machine {
             State::Up if self.busy > 0 => Activity::Leased { slots: self.busy },
             State::Up => Activity::Idle { since_s: self.idle_since_s },
             State::Noticed { .. } | State::Draining { .. } => Activity::Draining { slots: self.busy },
+            State::Hibernated { since_s, .. } => Activity::Hibernated { since_s },
             State::Gone => return None,
         })
     }
@@ -119,7 +126,7 @@ impl Machine {
             let line = BufReader::new(stdout).lines().next_line().await;
             matches!(line, Ok(Some(_)))
         });
-        self.process = Some(Process { pid: child.id(), child, joined });
+        self.process = Some(Process { session: child.id().and_then(Session::of), child, joined });
         self.state = State::Joining;
     }
 
@@ -157,62 +164,71 @@ impl Machine {
     /// Kills its process, if it still runs, with everything that it has started, and waits for their end: on a machine that
     /// is gone nothing runs any more.
     pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        let is_frozen = matches!(self.state, State::Hibernated { .. });
         let Some(process) = &mut self.process else { return Ok(()) };
+        if let Some(session) = process.session.filter(|_| is_frozen) {
+            session.kill_followers()?;
+        }
         process.child.kill().await?;
-        let Some(leader) = process.pid.and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
-        for _ in 0..LOOKS_MAX {
-            if !kill_session(leader)? {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Err(io::Error::other(format!("processes of session {leader} do not end")))
-    }
-}
-
-/// Kills every process of a session; whether there were any.
-fn kill_session(leader: i32) -> io::Result<bool> {
-    let mut any = false;
-    for process in all_processes().map_err(io::Error::other)? {
-        // One that cannot be looked at has just ended, or is somebody else's.
-        let Ok(stat) = process.and_then(|process| process.stat()) else { continue };
-        if stat.session == leader && stat.state != 'Z' {
-            any = true;
-            if let Some(pid) = Pid::from_raw(stat.pid) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+        match process.session {
+            Some(session) => session.kill().await,
+            None => Ok(()),
         }
     }
-    Ok(any)
-}
 
-/// What became of a machine, for reports. Times are in seconds of the plan.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MachineRecord {
-    /// Its number.
-    pub machine: u64,
-    /// Its worker.
-    pub worker: WorkerId,
-    /// Its type.
-    pub r#type: String,
-    /// Its market.
-    pub market: Lane,
-    /// Tasks it could run at once.
-    pub slots: u32,
-    /// When it was asked for.
-    pub requested_s: f64,
-    /// When its worker had joined.
-    pub up_s: Option<f64>,
-    /// When it was gone.
-    pub ended_s: Option<f64>,
-    /// Why.
-    pub why: Option<Why>,
-    /// Seconds it was paid for: from the request to its end, boots included.
-    pub held_s: f64,
-    /// Slot seconds in which it ran something.
-    pub busy_slot_s: f64,
-    /// The share of its slots' time, from when it was up, in which they ran something.
-    pub utilisation: f64,
-    /// Dollars.
-    pub cost: f64,
+    /// Freezes everything that it runs. One that still boots runs nothing.
+    pub(crate) async fn freeze(&mut self) -> io::Result<()> {
+        match self.process.as_ref().and_then(|process| process.session) {
+            Some(session) => session.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets it go on where it was frozen; one that was booting boots anew. Answers for how many seconds it was frozen.
+    pub(crate) fn thaw(&mut self, now_s: f64, boot_s: f64) -> io::Result<f64> {
+        if let Some(session) = self.process.as_ref().and_then(|process| process.session) {
+            session.go_on()?;
+        }
+        let frozen_s = self.frozen_since_s(now_s);
+        self.frozen_s += frozen_s;
+        self.idle_since_s = now_s;
+        self.state = match (&self.process, self.up_s) {
+            (None, _) => State::Booting { ready_s: now_s + boot_s },
+            (Some(_), None) => State::Joining,
+            (Some(_), Some(_)) => {
+                self.frozen_up_s += frozen_s;
+                State::Up
+            }
+        };
+        Ok(frozen_s)
+    }
+
+    /// It is gone. What it was frozen for counts up to here.
+    pub(crate) fn gone(&mut self, now_s: f64, why: Why) {
+        (self.frozen_s, self.frozen_up_s) = (self.frozen_s(now_s), self.frozen_up_s(now_s));
+        (self.state, self.busy, self.ended) = (State::Gone, 0, Some((now_s, why)));
+    }
+
+    /// Seconds since it was frozen, if it is.
+    fn frozen_since_s(&self, now_s: f64) -> f64 {
+        match self.state {
+            State::Hibernated { since_s, .. } => now_s - since_s,
+            _ => 0.0,
+        }
+    }
+
+    /// Seconds that it was frozen so far.
+    pub(crate) fn frozen_s(&self, now_s: f64) -> f64 {
+        self.frozen_s + self.frozen_since_s(now_s)
+    }
+
+    /// Of those, the ones since it was up.
+    pub(crate) fn frozen_up_s(&self, now_s: f64) -> f64 {
+        self.frozen_up_s + self.up_s.map_or(0.0, |_| self.frozen_since_s(now_s))
+    }
+
+    /// Seconds that it was paid for so far: from the request on, but for those in which it was frozen.
+    pub(crate) fn paid_s(&self, now_s: f64) -> f64 {
+        self.ended.map_or(now_s, |(at_s, _)| at_s) - self.requested_s - self.frozen_s(now_s)
+    }
 }

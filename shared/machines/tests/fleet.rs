@@ -13,9 +13,12 @@ use std::{
 use sheaf_core::{ChunkKey, JobId, Lane, ReleaseReason, WorkerId};
 use sheaf_machines::{Event, Fleet, FleetSpec, Grid, Launch, TaskNow, What, Why};
 use sheaf_scheduler::{
-    Decision, Drain, Memory, Policy, PolicyName, Pool, Settings, Snapshot, Want,
+    Activity, Decision, Drain, Memory, Policy, PolicyName, Pool, Settings, Snapshot, Want,
     formats::spot::Outage,
-    sim::{faults::Faults, fleet::PoolSpec},
+    sim::{
+        faults::{FaultKind, Faults},
+        fleet::PoolSpec,
+    },
 };
 use tokio::process::{Child, Command};
 
@@ -84,7 +87,8 @@ fn spec(faults: Faults, notice_s: f64) -> FleetSpec {
         on_demand_max: 0,
         faults,
         seed: 1,
-        notice_s,
+        fault: FaultKind::Terminate,
+        notice_s: vec![notice_s],
         time_scale: 100.0,
         settings: Settings { period_s: 5.0, grace_s: 60.0, ..Settings::default() },
         job: "job".to_owned(),
@@ -181,4 +185,105 @@ async fn a_worker_that_dies_by_itself_is_replaced_and_its_leases_run_out() {
     let records = fleet.records();
     assert!(records.iter().all(|record| record.ended_s.is_some()), "{records:?}");
     assert_eq!(records.last().and_then(|record| record.why), Some(Why::Over));
+}
+
+/// Young's interval for a reclaim an hour, which is what is believed beforehand; other policies say nothing of it.
+#[test]
+fn how_often_checkpoints_pay_is_known_before_the_work_begins() {
+    let every_s = |policy: PolicyName| {
+        let spec = spec(Faults::None, 0.0);
+        spec.checkpoint_every_s(&*spec.settings.policy(policy))
+    };
+    let (asked_s, dump_s) =
+        (every_s(PolicyName::Sheaf).expect("spot machines may be lost"), Settings::default().dump_s);
+    assert!((asked_s - (2.0 * dump_s * 3600.0).sqrt()).abs() < 1e-6, "{asked_s}");
+    assert_eq!(every_s(PolicyName::Fixed), None);
+}
+
+/// Processes of the session that was started first, with their states.
+fn states(grid: &Fake) -> Vec<char> {
+    let session = grid.session.lock().expect("nobody panicked").expect("one was started");
+    let stats =
+        procfs::process::all_processes().expect("there is /proc").filter_map(|process| process.ok()?.stat().ok());
+    stats.filter(|stat| stat.session == session && stat.state != 'Z').map(|stat| stat.state).collect()
+}
+
+fn hibernating(up_s: f64) -> FleetSpec {
+    let outage = Outage { zone: "m".to_owned(), down_s: 60.0, up_s };
+    FleetSpec { fault: FaultKind::Hibernate, ..spec(Faults::Trace(vec![outage]), 50.0) }
+}
+
+/// It is frozen with all it runs and without a notice, what it held is given back though it has not ended, and it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_hibernates_and_comes_back_as_it_was() {
+    let (grid, events) = (Fake::new(WITH_CHILD), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let mut fleet = Fleet::new(hibernating(160.0), Box::new(Told(Arc::default())), tell);
+    let frozen = until(&mut fleet, &grid, &events, |what| matches!(what, What::Hibernated { .. })).await;
+    assert!(frozen.at_s >= 60.0, "{frozen:?}");
+    assert!(matches!(&frozen.what, What::Hibernated { given_back, .. } if given_back.len() == 1), "{frozen:?}");
+    let states_now = states(&grid);
+    assert!(states_now.len() == 2 && states_now.iter().all(|state| *state == 'T'), "{states_now:?}");
+    // The grid says for as long as it is frozen that it holds something: that is given back as well.
+    let resumed = until(&mut fleet, &grid, &events, |what| matches!(what, What::Resumed { .. })).await;
+    assert!(resumed.at_s >= 160.0 && !states(&grid).contains(&'T'), "{resumed:?}");
+    until(&mut fleet, &grid, &events, |what| matches!(what, What::Busy { .. })).await;
+    fleet.close(&grid).await;
+    assert_eq!(states(&grid), []);
+    let given_back = grid.given_back.lock().expect("nobody panicked").clone();
+    let reclaimed = given_back.iter().filter(|(_, reason)| *reason == ReleaseReason::Reclaimed).count();
+    assert!(reclaimed > 1 && reclaimed < given_back.len(), "{given_back:?}");
+    let records = fleet.records();
+    let (record, What::Resumed { frozen_s, .. }) = (&records[0], resumed.what) else { panic!("{records:?}") };
+    assert_eq!((records.len(), record.hibernations, record.why), (1, 1, Some(Why::Over)), "{records:?}");
+    assert!(frozen_s >= 80.0 && (record.frozen_s - frozen_s).abs() < 1e-6, "{record:?}");
+    assert!((record.held_s - frozen_s - record.paid_s()).abs() < 1e-6, "{record:?}");
+    drop(fleet);
+    let events = events.into_inner().expect("nobody panicked");
+    assert!(!events.iter().any(|event| matches!(event.what, What::Noticed { .. })), "hibernation is not announced");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_frozen_to_the_end_is_killed_and_costs_nothing_meanwhile() {
+    let (grid, events) = (Fake::new(WITH_CHILD), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let mut fleet = Fleet::new(hibernating(f64::INFINITY), Box::new(Told(Arc::default())), tell);
+    until(&mut fleet, &grid, &events, |what| matches!(what, What::Hibernated { .. })).await;
+    let seen = async { tokio::time::sleep(Duration::from_millis(500)).await };
+    tokio::select! {
+        () = seen => {}
+        never = fleet.run(&grid) => match never {},
+    }
+    let meanwhile = fleet.records();
+    assert!(meanwhile[0].frozen_s >= 45.0 && meanwhile[0].ended_s.is_none(), "{meanwhile:?}");
+    fleet.close(&grid).await;
+    assert_eq!(states(&grid), [], "what is stopped is killed as well");
+    let record = fleet.records().remove(0);
+    assert_eq!(record.why, Some(Why::Over));
+    let ended_s = record.ended_s.expect("it is over");
+    assert!(record.paid_s() < ended_s - record.requested_s - 45.0, "{record:?}");
+}
+
+/// A policy may let a frozen machine go, for a fresh one in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_machine_that_is_wanted_no_longer_is_ended_at_once() {
+    struct Ends(Arc<AtomicBool>);
+    impl Policy for Ends {
+        fn name(&self) -> PolicyName {
+            PolicyName::Fixed
+        }
+
+        fn decide(&self, snapshot: &Snapshot, memory: &mut Memory) -> Decision {
+            let frozen = |held: &&sheaf_scheduler::Machine| matches!(held.activity, Activity::Hibernated { .. });
+            let drains = snapshot.machines.iter().filter(frozen).map(|held| Drain { machine: held.id, give_s: 0.0 });
+            Decision { drains: drains.collect(), ..Told(self.0.clone()).decide(snapshot, memory) }
+        }
+    }
+    let (grid, events) = (Fake::new(WITH_CHILD), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let mut fleet = Fleet::new(hibernating(f64::INFINITY), Box::new(Ends(Arc::default())), tell);
+    let ended = until(&mut fleet, &grid, &events, |what| matches!(what, What::Ended { .. })).await;
+    assert!(matches!(ended.what, What::Ended { why: Why::Drained, .. }), "{ended:?}");
+    assert_eq!(states(&grid), []);
+    assert_eq!(fleet.records()[0].hibernations, 1);
 }

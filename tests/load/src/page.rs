@@ -19,7 +19,7 @@ const STYLE: &str = "\
 body{max-width:60rem;margin:2rem auto;padding:0 1rem}\
 table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.15rem .8rem .15rem 0;text-align:left}\
 td+td,th+th{text-align:right;font-variant-numeric:tabular-nums}th{font-weight:600;border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent)}\
-svg{width:100%;height:auto}svg text{font-family:inherit}.bad{color:#d32f2f;font-weight:600}";
+.wide{overflow-x:auto}svg{width:100%;min-width:38rem;height:auto}svg text{font-family:inherit}.bad{color:#d32f2f;font-weight:600}";
 
 /// The page of a report.
 pub fn report(report: &Report) -> Result<String, LoadError> {
@@ -67,7 +67,7 @@ pub fn report(report: &Report) -> Result<String, LoadError> {
     }
     page.text("h2", "Scenario");
     let scenario = toml::to_string(&report.scenario).unwrap_or_default();
-    page.text("pre", &scenario);
+    page.wide("The scenario", |page| page.text("pre", &scenario));
     Ok(page.end())
 }
 
@@ -156,7 +156,7 @@ struct Page(String);
 
 fn head(title: &str, about: &str) -> Page {
     let mut page = Page(format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{}</title><style>{STYLE}</style></head><body>\n",
         escaped(title)
     ));
@@ -183,13 +183,22 @@ impl Page {
     }
 
     fn table<const N: usize>(&mut self, columns: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
-        self.0 += "<table><tr>";
-        columns.iter().for_each(|column| self.0 += &format!("<th>{}</th>", escaped(column)));
-        for row in rows {
-            self.0 += "</tr>\n<tr>";
-            row.iter().for_each(|cell| self.0 += &format!("<td>{}</td>", escaped(cell)));
-        }
-        self.0 += "</tr></table>\n";
+        self.wide(&format!("Table by {}", columns[0]), |page| {
+            page.0 += "<table><tr>";
+            columns.iter().for_each(|column| page.0 += &format!("<th scope=\"col\">{}</th>", escaped(column)));
+            for row in rows {
+                page.0 += "</tr>\n<tr>";
+                row.iter().for_each(|cell| page.0 += &format!("<td>{}</td>", escaped(cell)));
+            }
+            page.0 += "</tr></table>\n";
+        });
+    }
+
+    /// What may be wider than a small screen: it is scrolled by itself, also with the keyboard.
+    fn wide(&mut self, name: &str, body: impl FnOnce(&mut Self)) {
+        self.0 += &format!("<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"{}\">", escaped(name));
+        body(self);
+        self.0 += "</div>\n";
     }
 
     /// Without a point to show there is nothing.
@@ -200,7 +209,8 @@ impl Page {
         if !title.is_empty() {
             self.text("h2", title);
         }
-        self.0 += &lines.svg()?;
+        let svg = lines.svg()?;
+        self.wide(&format!("Chart of {} by {}", lines.y.label, lines.x.label), |page| page.0 += &svg);
         Ok(())
     }
 

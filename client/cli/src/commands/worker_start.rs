@@ -96,6 +96,9 @@ impl Start {
     pub(super) async fn run(self, settings: &Settings) -> Outcome {
         if self.notices {
             rustix::process::setsid().map_err(std::io::Error::from)?;
+            // A machine that is frozen would never notice that whoever drives it is gone.
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT))
+                .map_err(std::io::Error::from)?;
         }
         let find = find(settings)?;
         let place = find().ok_or_else(|| nothing_runs(settings))?;

@@ -21,9 +21,12 @@ pub(super) struct Figures {
     pub(super) on_demand: usize,
     /// Of those, machines that were taken away.
     pub(super) reclaims: usize,
-    /// Dollars, from each request to each end.
+    /// How often machines were frozen, and for how long all together.
+    pub(super) hibernations: u32,
+    pub(super) frozen_s: f64,
+    /// Dollars, from each request to each end, but for the time a machine was frozen.
     pub(super) cost: f64,
-    /// Seconds that machines were held.
+    /// Seconds that machines were held, but for those in which they were frozen.
     pub(super) worker_s: f64,
     /// The share of slot time, from when machines were up, in which they ran something.
     pub(super) utilisation: f64,
@@ -39,19 +42,18 @@ impl Figures {
         let of = |market: Lane| machines.iter().filter(|machine| machine.market == market).count();
         let sum = |figure: fn(&MachineRecord) -> f64| machines.iter().map(figure).sum::<f64>();
         let busy_s = sum(|machine| machine.busy_slot_s);
-        let up_s = sum(|machine| {
-            let until_s = machine.ended_s.unwrap_or(machine.requested_s + machine.held_s);
-            machine.up_s.map_or(0.0, |up_s| (until_s - up_s) * f64::from(machine.slots))
-        });
-        let held_core_s = sum(|machine| machine.held_s * f64::from(machine.slots));
+        let up_s = sum(|machine| machine.up_slot_s);
+        let held_core_s = sum(|machine| machine.paid_s() * f64::from(machine.slots));
         Self {
             policy,
             time_scale,
             spot: of(Lane::Spot),
             on_demand: of(Lane::OnDemand),
             reclaims: machines.iter().filter(|machine| machine.why == Some(Why::Reclaimed)).count(),
+            hibernations: machines.iter().map(|machine| machine.hibernations).sum(),
+            frozen_s: sum(|machine| machine.frozen_s),
             cost: sum(|machine| machine.cost),
-            worker_s: sum(|machine| machine.held_s),
+            worker_s: sum(MachineRecord::paid_s),
             utilisation: if up_s > 0.0 { (busy_s / up_s).min(1.0) } else { 0.0 },
             wasted_s: ran.chunks.iter().fold(0.0, |sum_s, chunk| sum_s + lost_s(chunk, time_scale)),
             watt_hours: Factors::built_in().watt_hours(busy_s, held_core_s),
@@ -83,6 +85,8 @@ pub(super) fn write(folder: &Path, ids: &[&str], ran: &Ran, created_at_ms: u64, 
             "why",
             "boot_s",
             "held_s",
+            "hibernations",
+            "frozen_s",
             "busy_slot_s",
             "utilisation",
             "tasks",
@@ -102,6 +106,8 @@ pub(super) fn write(folder: &Path, ids: &[&str], ran: &Ran, created_at_ms: u64, 
                 machine.why.map(Why::as_str).unwrap_or_default().to_owned(),
                 machine.up_s.map(|up_s| seconds(up_s - machine.requested_s)).unwrap_or_default(),
                 seconds(machine.held_s),
+                machine.hibernations.to_string(),
+                seconds(machine.frozen_s),
                 seconds(machine.busy_slot_s),
                 format!("{:.3}", machine.utilisation),
                 tasks.to_string(),

@@ -18,6 +18,7 @@ use sheaf_scheduler::{
     sim::{
         bags::{BOOT_S, pools},
         faults::{FaultMode, Faults},
+        fleet::PoolSpec,
     },
     simulate::Entry,
 };
@@ -25,9 +26,12 @@ use tokio::process::{Child, Command};
 
 use crate::{
     bags::{parse_seconds, read},
-    commands::simulate::parse_scenario,
+    commands::simulate::{Fault, parse_scenario},
     problem::{Outcome, Problem},
 };
+
+/// From the notice to the end of a machine, unless said otherwise. Source: EC2.
+const NOTICE_S: f64 = 120.0;
 
 /// Machines that worker processes stand for.
 #[derive(Debug, Args)]
@@ -55,9 +59,13 @@ pub(super) struct MachineArgs {
     /// The seed of the faults
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "machines")]
     seed: u64,
-    /// Seconds from the notice to the end of a machine that is taken away; `none` for an end without notice
-    #[arg(long, value_name = "TIME", value_parser = parse_notice, default_value = "120", requires = "machines")]
-    notice: f64,
+    /// What a fault does to a machine
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Fault::Terminate, requires = "machines")]
+    fault: Fault,
+    /// Seconds from the notice to the end of a machine that is taken away, 120 unless said otherwise; `none` for an end without
+    /// notice. TYPE=TIME is for the machines of one type; may be given several times. A machine that hibernates gets no notice
+    #[arg(long, value_name = "[TYPE=]TIME", value_parser = parse_notice, requires = "machines")]
+    notice: Vec<(Option<String>, f64)>,
     /// Machines at most, for the rules for elastic workers; `fixed` holds as many
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), requires = "machines")]
     workers_max: Option<u32>,
@@ -68,8 +76,13 @@ fn parse_scale(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| format!("{text:?} is not a factor from 0.001 to 1000000"))
 }
 
-fn parse_notice(text: &str) -> Result<f64, String> {
-    if text == "none" { Ok(0.0) } else { parse_seconds(text).map_err(|error| format!("{error}; or none")) }
+fn parse_notice(text: &str) -> Result<(Option<String>, f64), String> {
+    let (machine, time) = match text.split_once('=') {
+        Some((machine, time)) => (Some(machine.to_owned()), time),
+        None => (None, text),
+    };
+    let seconds = if time == "none" { Ok(0.0) } else { parse_seconds(time) };
+    seconds.map(|seconds| (machine, seconds)).map_err(|error| format!("{error}; or none"))
 }
 
 impl MachineArgs {
@@ -93,27 +106,66 @@ impl MachineArgs {
             let task = bag.job.tasks.iter().position(|task| task.id == **id)?;
             (0..env.instances.len()).find_map(|kind| bag.runtime_s(task, kind))
         };
-        let faults = match (&self.spot_trace, self.scenario) {
-            (Some(path), _) => Faults::Trace(read(path, spot::parse)?),
-            (None, Some(expected)) => {
-                let mode = if self.together { FaultMode::Together } else { FaultMode::Each };
-                Faults::expected(expected, deadline_s, mode)
-            }
-            (None, None) => Faults::None,
-        };
+        let faults = self.faults(deadline_s)?;
+        let notice_s = self.notice_s(&pools)?;
         Ok(FleetSpec {
             pools,
             spot_max: env.spot_max,
             on_demand_max: env.on_demand_max,
             faults,
             seed: self.seed,
-            notice_s: self.notice,
+            fault: self.fault.kind(),
+            notice_s,
             time_scale: self.time_scale,
             settings: self.told(),
             job: entry.name.clone(),
             tasks_s: tasks.iter().map(|id| work_s(id).unwrap_or_default()).collect(),
             deadline_s,
         })
+    }
+
+    fn faults(&self, deadline_s: f64) -> Outcome<Faults> {
+        let hibernates = self.fault == Fault::Hibernate;
+        match (&self.spot_trace, self.scenario) {
+            (Some(path), _) => {
+                let outages = read(path, spot::parse)?;
+                if hibernates && !outages.iter().any(|outage| outage.up_s.is_finite()) {
+                    let message =
+                        format!("no outage of {} ends, so that what hibernates never comes back", path.display());
+                    return Err(
+                        Problem::usage(message).with_hint("give its lines an up_s, or leave out --fault hibernate")
+                    );
+                }
+                Ok(Faults::Trace(outages))
+            }
+            (None, Some(expected)) => {
+                let mode = if self.together { FaultMode::Together } else { FaultMode::Each };
+                Ok(Faults::expected(expected, deadline_s, mode))
+            }
+            (None, None) if hibernates => Err(Problem::usage("--fault hibernate, but nothing takes machines away")
+                .with_hint("give --scenario KH,KR or --spot-trace FILE")),
+            (None, None) => Ok(Faults::None),
+        }
+    }
+
+    /// By pool. What is said of a type counts before what is said of all, and of both the last.
+    fn notice_s(&self, pools: &[PoolSpec]) -> Outcome<Vec<f64>> {
+        if self.fault == Fault::Hibernate && !self.notice.is_empty() {
+            return Err(Problem::usage(
+                "--notice is of machines that end: hibernation begins at the moment it is told",
+            )
+            .with_hint("leave out --notice, or give --fault terminate"));
+        }
+        let of =
+            |machine: Option<&str>| self.notice.iter().rev().find(|(of, _)| of.as_deref() == machine).map(|of| of.1);
+        let known = |machine: &String| pools.iter().any(|spec| spec.pool.machine == *machine);
+        if let Some(machine) = self.notice.iter().filter_map(|(machine, _)| machine.as_ref()).find(|of| !known(of)) {
+            let types: Vec<_> = pools.iter().map(|spec| spec.pool.machine.as_str()).step_by(2).collect();
+            return Err(Problem::usage(format!("--notice is of {machine}, which is no machine type of env.json"))
+                .with_hint(format!("it has {}", types.join(", "))));
+        }
+        let all_s = of(None).unwrap_or(NOTICE_S);
+        Ok(pools.iter().map(|spec| of(Some(&spec.pool.machine)).unwrap_or(all_s)).collect())
     }
 }
 
@@ -190,12 +242,14 @@ impl Grid for Local<'_> {
     }
 
     async fn give_back(&self, worker: &WorkerId, reason: ReleaseReason) -> Vec<ChunkKey> {
-        // What it left behind is nobody's any more.
-        let _ = std::fs::remove_dir_all(self.scratch.join(worker.to_string()));
         self.grid.give_back(worker, reason).await.unwrap_or_else(|error| {
             tracing::warn!(%worker, %error, "what a machine held waits for its lease to run out");
             Vec::new()
         })
+    }
+
+    fn ended(&self, worker: &WorkerId) {
+        let _ = std::fs::remove_dir_all(self.scratch.join(worker.to_string()));
     }
 }
 

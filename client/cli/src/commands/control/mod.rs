@@ -12,6 +12,7 @@ use sheaf_api::{
     wire::{CreateJob, JobView, PutFunction},
 };
 use sheaf_core::{FunctionKind, JobId, Manifest, limits};
+use sheaf_machines::FleetSpec;
 use sheaf_scheduler::{formats::map::PlanMap, plan::PlanTable, simulate::Entry};
 
 use self::{
@@ -19,6 +20,7 @@ use self::{
     machines::{EventFile, Local, MachineArgs, Ran},
 };
 use crate::{
+    bags::parse_seconds,
     commands::{
         plan::{self, PlanArgs},
         wait as wait_command,
@@ -47,6 +49,10 @@ pub(crate) struct Control {
     asked: PlanArgs,
     #[command(flatten)]
     machines: MachineArgs,
+    /// Let commands leave checkpoints: a file, where SHEAF_CHECKPOINT says, that the next attempt at their task finds there. It
+    /// is kept every so often; as often as the policy says, or every minute, if no time is given
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = parse_seconds)]
+    checkpoint: Option<Option<f64>>,
     /// Where JOB_N is made
     #[arg(long, value_name = "DIR", default_value = ".")]
     results: PathBuf,
@@ -56,19 +62,33 @@ pub(crate) struct Control {
 }
 
 /// Starts a command and keeps what it prints; it appears under its name only when it is whole, so that an attempt which was
-/// cut short leaves nothing there. No braces: they would be placeholders.
+/// cut short leaves nothing there. One that wakes on a machine that was frozen, and finds that another has begun meanwhile,
+/// leaves its results alone. The wish for a last checkpoint is not passed on, since it ends commands that do not expect it. No
+/// braces: they would be placeholders.
 const SCRIPT: &str = r#"
+overtaken() (
+  for attempt in "$1"/.data.*/attempt "$1"/data/attempt; do
+    [ -f "$attempt" ] && [ "$(cat "$attempt")" -gt "$SHEAF_EPOCH" ] && exit 0
+  done
+  exit 1
+)
+trap : USR1
 cd "$1" || exit 126
+overtaken "$2" && exit 126
 rm -rf "$2"/.data.*
-part="$2/.data.$$"
-mkdir -p "$part" || exit 126
+part="$2/.data.$SHEAF_EPOCH"
+mkdir -p "$part" && echo "$SHEAF_EPOCH" >"$part/attempt" || exit 126
 sh -c "$3" >"$part/stdout" 2>"$part/stderr"
 code=$?
-echo "$code" >"$part/exit_code"
+overtaken "$2" && exit 126
+echo "$code" >"$part/exit_code" || exit 126
 rm -rf "$2/data" && mv "$part" "$2/data" || exit 126
 tail -c 4096 "$2/data/stderr" >&2
 exit "$code"
 "#;
+
+/// Seconds of the plan between two checkpoints where nobody says anything else.
+const CHECKPOINT_EVERY_S: f64 = limits::CHECKPOINT_EVERY_MS_DEFAULT as f64 / 1e3;
 
 /// Executions of one bag in one folder.
 const EXECUTIONS_MAX: u32 = 1_000_000;
@@ -115,7 +135,7 @@ impl Control {
                 let (waited, figures) = Box::pin(self.on_machines(&run, tasks)).await?;
                 (waited, Some(figures))
             } else {
-                let job = self.create(&run, 1.0).await?;
+                let job = self.create(&run, None).await?;
                 feed::feed(session.api(), &job, Input::Tasks(tasks.into_iter()), Some(1)).await?;
                 (wait::until_over(&session, job.job.id, None, &Bar::new(settings)).await?, None)
             };
@@ -127,6 +147,9 @@ impl Control {
                 done.machines = Some(figures);
             }
             Printer(settings.output).one(&done, &done.job.to_string(), || describe(&done))?;
+            if done.machines.is_some() && settings.output.is_table() {
+                eprintln!("what they did: {}", report_command(&done));
+            }
             Ok(waited.exit)
         };
         let outcome = outcome.await;
@@ -134,9 +157,17 @@ impl Control {
     }
 
     /// Creates the job, whose deadline comes sooner where time passes faster.
-    async fn create(&self, run: &Run<'_>, time_scale: f64) -> Outcome<JobView> {
+    async fn create(&self, run: &Run<'_>, fleet: Option<&FleetSpec>) -> Outcome<JobView> {
         let api = run.session.api();
-        let function = api.put_function(PutFunction { manifest: manifest()?, package: None }).await?;
+        let time_scale = fleet.map_or(1.0, |fleet| fleet.time_scale);
+        let mut manifest = manifest()?;
+        manifest.checkpoint_every_ms = self.checkpoint.map(|every_s| {
+            let policy = |fleet: &FleetSpec| fleet.checkpoint_every_s(&*fleet.settings.policy(self.asked.policy));
+            let every_s = every_s.or_else(|| fleet.and_then(policy)).unwrap_or(CHECKPOINT_EVERY_S);
+            ((every_s / time_scale * 1e3) as u64)
+                .clamp(limits::CHECKPOINT_EVERY_MS_MIN, limits::FUNCTION_TIMEOUT_MS_MAX)
+        });
+        let function = api.put_function(PutFunction { manifest, package: None }).await?;
         let create = CreateJob {
             name: run.entry.name.clone(),
             deadline_ms: Some(text::now_ms() + (self.asked.deadline / time_scale * 1e3) as u64),
@@ -161,7 +192,7 @@ impl Control {
         let spec = self.machines.spec(entry, &names, self.asked.deadline)?;
         let mut events = EventFile::create(folder)?;
         let scale = self.machines.time_scale;
-        let job = self.create(run, scale).await?;
+        let job = self.create(run, Some(&spec)).await?;
         let local = Local::new(grid, directory, folder, job.job.id, names.len())?;
         let mut fleet = machines::fleet(spec, self.asked.policy, &mut events);
         let work = async {
@@ -287,14 +318,26 @@ fn controlled(view: &JobView, folder: PathBuf, deadline_s: f64, planned: PlanTab
     }
 }
 
+/// What draws what the machines did.
+fn report_command(done: &Controlled) -> String {
+    let folder = done.folder.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let folder = if folder.chars().all(plain) { folder } else { format!("'{}'", folder.replace('\'', r"'\''")) };
+    format!("sheaf job report {} --machines {folder}", done.job)
+}
+
 fn describe(done: &Controlled) -> String {
     let plan = &done.planned;
     let kept = if done.in_time { "kept" } else { "missed" };
     let begin = [("job", done.job.to_string()), ("folder", done.folder.display().to_string())];
     let deadline = ("deadline", format!("{} s, {kept}", done.deadline_s));
     if let Some(machines) = &done.machines {
-        let counts =
+        let mut counts =
             format!("{} spot, {} on-demand, {} taken away", machines.spot, machines.on_demand, machines.reclaims);
+        if machines.hibernations > 0 {
+            let times = text::counted(machines.hibernations.into(), "time");
+            counts += &format!(", frozen {times} for {:.0} s", machines.frozen_s);
+        }
         return facts(&[
             begin[0].clone(),
             begin[1].clone(),

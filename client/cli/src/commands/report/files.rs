@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// One CSV.
-struct Csv {
+pub(super) struct Csv {
     path: PathBuf,
     writer: Writer<BufWriter<File>>,
 }
 
 impl Csv {
-    fn create(folder: &Path, name: &str, heading: &[&str]) -> Outcome<Self> {
+    pub(super) fn create(folder: &Path, name: &str, heading: &[&str]) -> Outcome<Self> {
         let path = folder.join(name);
         let file = File::create(&path).map_err(|error| Problem::file("written", &path, error))?;
         let mut csv = Self { path, writer: Writer::from_writer(BufWriter::new(file)) };
@@ -32,11 +32,11 @@ impl Csv {
         Ok(csv)
     }
 
-    fn line<T: AsRef<[u8]>>(&mut self, cells: impl IntoIterator<Item = T>) -> Outcome<()> {
+    pub(super) fn line<T: AsRef<[u8]>>(&mut self, cells: impl IntoIterator<Item = T>) -> Outcome<()> {
         self.writer.write_record(cells).map_err(|error| Problem::file("written", &self.path, io::Error::other(error)))
     }
 
-    fn finish(mut self) -> Outcome<PathBuf> {
+    pub(super) fn finish(mut self) -> Outcome<PathBuf> {
         self.writer.flush().map_err(|error| Problem::file("written", &self.path, error))?;
         Ok(self.path)
     }

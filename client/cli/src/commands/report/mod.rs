@@ -4,6 +4,8 @@
 
 mod files;
 mod history;
+mod machines;
+mod machines_page;
 mod page;
 mod tasks;
 
@@ -18,6 +20,7 @@ use sheaf_scheduler::energy::Factors;
 use self::{
     files::Files,
     history::{History, How},
+    machines::MachineFigures,
     tasks::{Cause, Lengths, Spread, Tasks},
 };
 use crate::{
@@ -40,9 +43,13 @@ pub(crate) struct Report {
     /// Where to write it; `-` for stdout, and nothing else there. JOB.html unless said otherwise
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Also write tasks.csv, attempts.csv and workers.csv into this folder
+    /// Also write tasks.csv, attempts.csv and workers.csv into this folder; with --machines also machines.csv, requests.csv and
+    /// decisions.csv
     #[arg(long, value_name = "DIR")]
     csv: Option<PathBuf>,
+    /// The folder JOB_N of `sheaf control --machines`: also say what its machines did, and what the policy decided
+    #[arg(long, value_name = "FOLDER")]
+    machines: Option<PathBuf>,
 }
 
 /// What became of a job, in figures.
@@ -78,6 +85,8 @@ struct Figures {
     failures: Vec<Cause>,
     failures_of_other_causes: u64,
     workers: Vec<WorkerLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machines: Option<MachineFigures>,
     /// What the history does not tell.
     not_known: Vec<String>,
     /// What was written.
@@ -122,8 +131,16 @@ impl Report {
         let mut history = read_events(api, &view, &mut files).await?;
         let tasks = read_results(api, &view, &mut history, &mut files).await?;
         let mut figures = figures(api, &view, &history, &tasks).await?;
+        if let Some(folder) = &self.machines {
+            let machines = machines::read(folder, view.job.id, &history)?;
+            figures.not_known.extend_from_slice(&machines.not_known);
+            figures.machines = Some(machines);
+        }
         if let Some(files) = files {
             figures.files = files.finish(&figures.workers)?;
+        }
+        if let (Some(machines), Some(folder)) = (&figures.machines, &self.csv) {
+            figures.files.extend(machines::write(machines, folder)?);
         }
         let page = page::render(&view, &figures, &history)?;
         if self.file.as_deref().is_some_and(|file| file.as_os_str() == "-") {
@@ -235,6 +252,7 @@ async fn figures(api: &impl Api, view: &JobView, history: &History, tasks: &Task
         failures_of_other_causes,
         not_known: not_known(view, history, tasks, workers.iter().any(|worker| worker.slots.is_none())),
         workers,
+        machines: None,
         files: Vec::new(),
     })
 }

@@ -7,6 +7,7 @@ use sheaf_charts::{Axis, Lines, Series, Timeline, TimelineRow};
 use super::{
     Figures,
     history::{BINS, DRAWN_WORKERS_MAX, History, How},
+    machines_page,
     tasks::Spread,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Causes and workers that are listed.
-const ROWS_MAX: usize = 50;
+pub(super) const ROWS_MAX: usize = 50;
 /// What is to the right in each chart.
 const SINCE_CREATED: &str = "seconds since the job was created";
 
@@ -29,43 +30,40 @@ struct Page<'a> {
 }
 
 #[derive(Default)]
-struct Section<'a> {
-    title: &'a str,
-    text: Vec<String>,
+pub(super) struct Section<'a> {
+    pub(super) title: &'a str,
+    pub(super) text: Vec<String>,
     /// Those without a value are left out.
-    facts: Vec<(&'a str, String)>,
-    figures: Vec<Figure<'a>>,
-    tables: Vec<Table<'a>>,
+    pub(super) facts: Vec<(&'a str, String)>,
+    pub(super) figures: Vec<Figure<'a>>,
+    pub(super) tables: Vec<Table<'a>>,
 }
 
-struct Figure<'a> {
-    caption: &'a str,
-    svg: String,
+pub(super) struct Figure<'a> {
+    pub(super) caption: &'a str,
+    pub(super) svg: String,
 }
 
 /// Columns that start with `>` are aligned to the right, as in [`crate::output`].
-struct Table<'a> {
-    columns: Vec<&'a str>,
-    rows: Vec<Vec<String>>,
+pub(super) struct Table<'a> {
+    pub(super) columns: Vec<&'a str>,
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 /// The page of a job.
 pub(super) fn render(view: &JobView, figures: &Figures, history: &History) -> Outcome<String> {
     let name = if figures.name.is_empty() { figures.job.to_string() } else { figures.name.clone() };
+    let mut sections = vec![overview(view, figures), course(history)?, workers(figures, history)?];
+    if let Some(machines) = &figures.machines {
+        sections.extend(machines_page::sections(machines)?);
+    }
+    sections.extend([waiting(figures), failures(figures), lost(figures), cost(figures)]);
+    sections.push(Section { title: "What is not known", text: figures.not_known.clone(), ..Section::default() });
     let page = Page {
         title: format!("Job {name}"),
         summary: format!("{} is {}. {}.", figures.job, figures.state, wait::summary(view)),
         written: text::time(text::now_ms()),
-        sections: vec![
-            overview(view, figures),
-            course(history)?,
-            workers(figures, history)?,
-            waiting(figures),
-            failures(figures),
-            lost(figures),
-            cost(figures),
-            Section { title: "What is not known", text: figures.not_known.clone(), ..Section::default() },
-        ],
+        sections,
     };
     page.render().map_err(|error| Problem::new(Code::Internal, "the report cannot be written").with_source(error))
 }
@@ -279,12 +277,12 @@ fn cost<'a>(figures: &Figures) -> Section<'a> {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
 /// Three digits that count.
-fn significant(number: f64) -> String {
+pub(super) fn significant(number: f64) -> String {
     if number <= 0.0 {
         return "0".to_owned();
     }

@@ -78,13 +78,22 @@ pub(crate) struct FaultArgs {
 }
 
 /// What a fault does to a machine.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Fault {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
     /// It freezes, costs nothing, and may come back
     #[default]
     Hibernate,
     /// It is gone
     Terminate,
+}
+
+impl Fault {
+    pub(crate) const fn kind(self) -> FaultKind {
+        match self {
+            Self::Hibernate => FaultKind::Hibernate,
+            Self::Terminate => FaultKind::Terminate,
+        }
+    }
 }
 
 pub(crate) fn parse_scenario(text: &str) -> Result<(f64, f64), String> {
@@ -131,11 +140,7 @@ impl FaultArgs {
 
     /// The rest of what the flags say.
     pub(crate) fn simulation(&self) -> BagSimulation {
-        let kind = match self.fault {
-            Fault::Hibernate => FaultKind::Hibernate,
-            Fault::Terminate => FaultKind::Terminate,
-        };
-        BagSimulation { kind, seeds: self.seeds, ..BagSimulation::default() }
+        BagSimulation { kind: self.fault.kind(), seeds: self.seeds, ..BagSimulation::default() }
     }
 }
 
