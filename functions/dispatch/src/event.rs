@@ -72,7 +72,7 @@ mod tests {
     fn body() -> String {
         let key = ChunkKey { job: JobId::from_bytes([7; 16]), number: 3 };
         let (lane, priority, tenant) = (Lane::Lambda, Priority::High, TenantId::default());
-        message::encode(&Hint { key, tenant, lane, priority, pack: None }, 0)
+        message::encode(&Hint { key, tenant, lane, priority, pack: None, hedge: false }, 0)
     }
 
     fn event(arn: &str, body: &str) -> SqsEvent {

@@ -18,7 +18,7 @@ pub struct Call {
     pub manifest: Arc<Manifest>,
     /// The chunk.
     pub chunk: ChunkKey,
-    /// The attempt.
+    /// The attempt; 0 for a second copy, which has none.
     pub epoch: u32,
     /// The chunk's payloads.
     pub pack: Pack,

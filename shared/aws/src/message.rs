@@ -19,6 +19,8 @@ struct Body {
     delay: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pack: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hedge: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -35,6 +37,7 @@ pub fn encode(hint: &Hint, delay_ms: u64) -> String {
         tenant: hint.tenant.clone(),
         delay: delay_ms,
         pack: pack.map(|pack| BASE64_STANDARD.encode(pack)),
+        hedge: hint.hedge,
     };
     let text = |body: &Body| serde_json::to_string(body).expect("plain structs become JSON");
     let whole = text(&body);
@@ -50,7 +53,7 @@ pub fn encode(hint: &Hint, delay_ms: u64) -> String {
 pub fn decode(body: &str, lane: Lane, priority: Priority) -> Option<(Hint, u64)> {
     let body: Body = serde_json::from_str(body).ok().filter(|body: &Body| body.v == VERSION)?;
     let pack = body.pack.and_then(|pack| BASE64_STANDARD.decode(pack).ok()).map(Into::into);
-    Some((Hint { key: body.chunk, tenant: body.tenant, lane, priority, pack }, body.delay))
+    Some((Hint { key: body.chunk, tenant: body.tenant, lane, priority, pack, hedge: body.hedge }, body.delay))
 }
 
 #[cfg(test)]
@@ -62,7 +65,7 @@ mod tests {
 
     fn hint(pack: Option<Bytes>) -> Hint {
         let key = ChunkKey { job: JobId::from_bytes([7; 16]), number: 3 };
-        Hint { key, tenant: TenantId::default(), lane: Lane::Spot, priority: Priority::High, pack }
+        Hint { key, tenant: TenantId::default(), lane: Lane::Spot, priority: Priority::High, pack, hedge: false }
     }
 
     #[test]
@@ -74,6 +77,10 @@ mod tests {
         }
         let golden = r#"{"v":1,"chunk":"job_07070707070707070707070707070707/3","tenant":"default","pack":"AQI="}"#;
         assert_eq!(encode(&hint(Some(Bytes::from_static(&[1, 2]))), 0), golden);
+        let hedge = Hint { hedge: true, ..hint(None) };
+        let golden = r#"{"v":1,"chunk":"job_07070707070707070707070707070707/3","tenant":"default","hedge":true}"#;
+        assert_eq!(encode(&hedge, 0), golden);
+        assert!(decode(golden, Lane::OnDemand, Priority::High).is_some_and(|(hint, _)| hint.hedge));
     }
 
     #[test]

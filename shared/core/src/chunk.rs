@@ -229,8 +229,8 @@ pub struct PastAttempt {
     pub since_ms: u64,
     /// When it was over (Unix, ms); for a lost worker, when another took over.
     pub until_ms: u64,
-    /// How it ended: given back for a reason; or not (`None`), because its worker was lost or the chunk was ended under
-    /// it (then [`ChunkState::Ended`] has the same time).
+    /// How it ended: for a reason that is charged to nobody; or not (`None`), because its worker was lost or the chunk was
+    /// ended under it (then [`ChunkState::Ended`] has the same time).
     pub released: Option<ReleaseReason>,
     /// When it stored the last checkpoint of a task that it left open (Unix, ms); `None` if it stored none.
     #[serde(default)]
@@ -245,7 +245,7 @@ impl PastAttempt {
     }
 }
 
-/// Why an owner gave a chunk back. None of them counts as a crash.
+/// Why an attempt ended before its chunk did. None of them counts as a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
@@ -257,6 +257,8 @@ pub enum ReleaseReason {
     Reclaimed,
     /// The worker cannot run it now: a store or a package could not be reached.
     Unavailable,
+    /// It did not: a second copy of its last open task ended first, and took the chunk over with the outcome at hand.
+    Outrun,
 }
 
 /// What has been achieved and suffered so far.
@@ -336,6 +338,9 @@ pub enum Evidence {
     LeaseOver,
     /// The owner's process is known to be gone: it held the exclusive lock of the store that this process holds now.
     OwnerGone,
+    /// The taker has run a second copy of the only open task to its end, and commits next. The owner lives, and is charged
+    /// with nothing: the fence tells it to stop.
+    Outrun,
 }
 
 /// Results to be committed with a write.
@@ -364,11 +369,11 @@ pub enum ChunkEvent {
         /// Until when, unless renewed (Unix, ms).
         until_ms: u64,
     },
-    /// T3. A worker takes a chunk whose owner is gone.
+    /// T3. A worker takes a chunk whose owner is gone, or slower than its own second copy.
     TakeOver {
         /// Who.
         owner: Owner,
-        /// The attempt that is gone, as seen.
+        /// The attempt that it follows, as seen.
         seen: Attempt,
         /// The end of its lease, as seen.
         seen_until_ms: u64,
@@ -496,7 +501,7 @@ pub enum Refused {
     /// The event would change a committed outcome, or names tasks that there are not.
     #[error("it would change an outcome")]
     OutcomeChange,
-    /// T8 while tasks are open.
+    /// T8 while tasks are open; T3 of a second copy unless exactly one is.
     #[error("tasks are still open")]
     TasksOpen,
     /// T5 while it holds as many segments as it may; T7 and T8 may still add one, so that it can end.
@@ -574,13 +579,18 @@ impl Chunk {
                 if lease.attempt != *seen || lease.until_ms != *seen_until_ms {
                     return Err(Refused::Stale);
                 }
-                let held_until_ms = lease.until_ms.saturating_add(limits::CLOCK_MARGIN_MS);
-                if *evidence == Evidence::LeaseOver && *now_ms <= held_until_ms {
-                    return Err(Refused::Held);
-                }
                 let mut after = self.clone();
-                after.strike(lease);
-                after.remember(lease, *now_ms, None);
+                match evidence {
+                    Evidence::LeaseOver if *now_ms <= lease.until_ms.saturating_add(limits::CLOCK_MARGIN_MS) => {
+                        return Err(Refused::Held);
+                    }
+                    Evidence::Outrun if self.only_open().is_none() => return Err(Refused::TasksOpen),
+                    Evidence::LeaseOver | Evidence::OwnerGone => {
+                        after.strike(lease);
+                        after.remember(lease, *now_ms, None);
+                    }
+                    Evidence::Outrun => after.remember(lease, *now_ms, Some(ReleaseReason::Outrun)),
+                }
                 after.claimed(owner, *now_ms, *until_ms)
             }
             ChunkEvent::Heartbeat { attempt, until_ms } => {
@@ -697,13 +707,7 @@ impl Chunk {
     /// Charges the death of a worker to the chunk, and to a task where it is known which one ran.
     fn strike(&mut self, lease: &Lease) {
         self.work.crashes = self.work.crashes.saturating_add(1);
-        let mut open = self.work.marks.open_tasks();
-        let alone = match (open.next(), open.next()) {
-            (Some(task), None) => Some(task),
-            _ => None,
-        };
-        drop(open);
-        if let Some(task) = lease.marker.or(alone) {
+        if let Some(task) = lease.marker.or(self.only_open()) {
             let tally = self.work.tallies.entry(task).or_default();
             tally.strikes = tally.strikes.saturating_add(1);
         }
@@ -756,6 +760,12 @@ impl Chunk {
     /// Whether its tasks must run one at a time behind a marker, because workers have died under it.
     pub const fn is_isolated(&self) -> bool {
         self.work.crashes >= limits::CRASHES_BEFORE_ISOLATION
+    }
+
+    /// The open task, where there is exactly one.
+    pub fn only_open(&self) -> Option<u32> {
+        let mut open = self.work.marks.open_tasks();
+        open.next().filter(|_| open.next().is_none())
     }
 
     /// The outcome of a task; `None` while it is open, or if there is no such task.

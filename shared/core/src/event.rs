@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CheckpointRef, Chunk, ChunkEvent, ChunkState, EndReason, JobEvent, ReleaseReason, Seal, WorkerId,
+    CheckpointRef, Chunk, ChunkEvent, ChunkState, EndReason, Evidence, JobEvent, ReleaseReason, Seal, WorkerId,
     summary::ChunkTotals,
 };
 
@@ -118,7 +118,8 @@ fn is_zero(count: &u32) -> bool {
 
 impl Event {
     /// The events that a chunk's write amounts to, given the chunk after it: its checkpoints, then the write itself, unless
-    /// it is no news (heartbeats, sweep touches, a write of checkpoints alone).
+    /// it is no news (heartbeats, sweep touches, a write of checkpoints alone). An attempt that was outrun by a second copy is
+    /// released, and then the chunk is claimed.
     pub fn of_chunk<'a>(write: &'a ChunkEvent, after: &'a Chunk) -> impl Iterator<Item = Self> + 'a {
         let checkpoints = match write {
             ChunkEvent::Segment { checkpoints, .. } | ChunkEvent::Release { checkpoints, .. } => Some(checkpoints),
@@ -135,7 +136,14 @@ impl Event {
         let stored = checkpoints.into_iter().flatten().map(move |(task, CheckpointRef { bytes, run_ms, .. })| {
             Self::CheckpointStored { chunk, task: *task, epoch, bytes: *bytes, run_ms: *run_ms }
         });
-        stored.chain(Self::of_write(write, after))
+        let outrun = matches!(write, ChunkEvent::TakeOver { evidence: Evidence::Outrun, .. });
+        let outrun = outrun.then(|| Self::outrun(chunk, epoch.saturating_sub(1)));
+        stored.chain(outrun).chain(Self::of_write(write, after))
+    }
+
+    /// The attempt of that epoch was slower than a second copy.
+    const fn outrun(chunk: u32, epoch: u32) -> Self {
+        Self::ChunkReleased { chunk, epoch, reason: ReleaseReason::Outrun, not_before_ms: 0 }
     }
 
     fn of_write(write: &ChunkEvent, after: &Chunk) -> Option<Self> {
@@ -146,8 +154,9 @@ impl Event {
             ChunkEvent::Claim { owner, .. } => {
                 Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: false, resumed }
             }
-            ChunkEvent::TakeOver { owner, .. } => {
-                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over: true, resumed }
+            ChunkEvent::TakeOver { owner, evidence, .. } => {
+                let taken_over = *evidence != Evidence::Outrun;
+                Self::ChunkClaimed { chunk, epoch, worker: owner.worker.clone(), taken_over, resumed }
             }
             ChunkEvent::Heartbeat { .. } | ChunkEvent::Touch { .. } | ChunkEvent::Segment { commit: None, .. } => {
                 return None;

@@ -87,7 +87,7 @@ fn picks() -> impl Strategy<Value = Picks> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let evidence = prop_oneof![Just(Evidence::LeaseOver), Just(Evidence::OwnerGone)];
+    let evidence = prop_oneof![Just(Evidence::LeaseOver), Just(Evidence::OwnerGone), Just(Evidence::Outrun)];
     let tally = (0..5u32, 0..4u8).prop_map(|(attempts, strikes)| Tally { attempts, strikes });
     let reason = prop_oneof![Just(EndReason::Cancelled), Just(EndReason::Expired)];
     prop_oneof![
@@ -357,7 +357,7 @@ fn wild_checkpoints() -> impl Strategy<Value = Vec<(u32, CheckpointRef)>> {
 
 fn wild_event() -> impl Strategy<Value = ChunkEvent> {
     let who = || (0..OWNERS.len()).prop_map(|who| owner(OWNERS[who]));
-    let evidence = prop_oneof![Just(Evidence::LeaseOver), Just(Evidence::OwnerGone)];
+    let evidence = prop_oneof![Just(Evidence::LeaseOver), Just(Evidence::OwnerGone), Just(Evidence::Outrun)];
     let tallies = vec((any::<u32>(), Just(Tally { attempts: u32::MAX, strikes: u8::MAX })), 0..2);
     prop_oneof![
         (0..9u32, option::of(wild()), wild()).prop_map(|(tasks, deadline_ms, submitted_at_ms)| {

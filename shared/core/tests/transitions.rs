@@ -11,7 +11,8 @@ use fixture::{
 };
 use sheaf_core::{
     Attempt, CheckpointRef, Chunk, ChunkEvent, ChunkState, Commit, EndReason, Event, Evidence, FunctionRef, Job,
-    JobEvent, JobOptions, JobRefused, JobState, Mark, Marks, Refused, Seal, Tally, TenantId, invariant, limits,
+    JobEvent, JobOptions, JobRefused, JobState, Mark, Marks, Refused, ReleaseReason, Seal, Tally, TenantId, invariant,
+    limits,
 };
 
 /// When the events of the table happen, unless they say otherwise.
@@ -159,6 +160,14 @@ fn take_overs(view: &View) -> Events {
         ("T3 take over, 1 ms after the margin", take(seen, until_ms, Evidence::LeaseOver, over + 1)),
         ("T3 take over, owner gone", take(seen, until_ms, Evidence::OwnerGone, NOW)),
         ("T3 take over, owner gone, at the deadline", take(seen, until_ms, Evidence::OwnerGone, DEADLINE)),
+        ("T3 take over, with a copy's outcome at hand", take(seen, until_ms, Evidence::Outrun, NOW)),
+        (
+            "T3 take over, with a copy's outcome at hand, at the deadline",
+            take(seen, until_ms, Evidence::Outrun, DEADLINE),
+        ),
+        ("T3 take over, with a copy's outcome at hand, earlier lease seen", {
+            take(seen, until_ms - 1, Evidence::Outrun, NOW)
+        }),
         ("T3 take over, earlier attempt seen", take(&view.earlier(), until_ms, Evidence::OwnerGone, NOW)),
         ("T3 take over, earlier lease seen", take(seen, until_ms - 1, Evidence::OwnerGone, NOW)),
     ]
@@ -425,6 +434,24 @@ fn deaths_isolate_a_chunk_and_releases_do_not() {
     assert!(died(held(), limits::CRASHES_BEFORE_ISOLATION).0.is_isolated());
     let given_back = (0..9).fold(held(), |path, _| path.released(1, 0).then(|_| claim("me", 1)));
     assert!(!given_back.0.is_isolated());
+}
+
+/// Whoever has the outcome of the only open task at hand may take over from a living owner, who is charged with nothing.
+#[test]
+fn a_copy_outruns_its_owner_for_the_last_task_only() {
+    let mine = attempt(1, "me");
+    let held = Path::submitted(spec(2, None)).then(|_| claim("me", 0)).0;
+    let take = |chunk: &Chunk| {
+        let until_ms = chunk.lease().expect("it is held").until_ms;
+        Chunk::apply(Some(chunk), &take_over("third", &mine, until_ms, Evidence::Outrun, 1))
+    };
+    assert_eq!(take(&held), Err(Refused::TasksOpen), "two are open");
+    let last = Chunk::apply(Some(&held), &segment(&mine, held.rv, Some(commit(&mine, 0, marks("s."))), 9)).expect("T5");
+    let taken = take(&last).expect("one is open");
+    assert_eq!((taken.work.crashes, taken.work.tallies.len(), taken.epoch), (0, 0, 2));
+    assert_eq!(taken.work.past.last().and_then(|past| past.released), Some(ReleaseReason::Outrun));
+    let late = finish(&mine, last.rv, Some(commit(&mine, 1, marks(".s"))), 2);
+    assert_eq!(Chunk::apply(Some(&taken), &late), Err(Refused::Fenced));
 }
 
 #[test]

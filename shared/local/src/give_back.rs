@@ -60,7 +60,7 @@ async fn pass<P: Ports>(
                 Err(WriteError::Store(error)) => return Err(error),
             }
             let (tenant, lane, priority) = (chunk.spec.tenant, chunk.spec.lane, chunk.spec.priority);
-            ports.queue().send(vec![Hint { key, tenant, lane, priority, pack: None }], 0).await;
+            ports.queue().send(vec![Hint { key, tenant, lane, priority, pack: None, hedge: false }], 0).await;
         }
     }
 }

@@ -283,6 +283,7 @@ impl Inner {
                 lane: chunk.spec.lane,
                 priority: chunk.spec.priority,
                 pack: None,
+                hedge: false,
             });
             self.queue().send(hints.collect(), 0).await;
         }

@@ -161,7 +161,10 @@ impl State {
             // Of workers that are gone, or that hold more than anybody can: what is forgotten is not charged.
             self.out.clear();
         }
-        self.out.insert(hint.key, Out { since: now, charged, share });
+        // A second copy is charged to nobody: its chunk's own hint is out already.
+        if !hint.hedge {
+            self.out.insert(hint.key, Out { since: now, charged, share });
+        }
         self.delay = now.saturating_duration_since(since);
         self.hints -= 1;
         self.pack_bytes -= hint.pack.as_ref().map_or(0, |pack| pack.len());
@@ -170,7 +173,7 @@ impl State {
 
     /// A hint was worked off: its job is charged for the time that took.
     fn back(&mut self, hint: &Hint, now: Instant) {
-        let Some(out) = self.out.remove(&hint.key) else { return };
+        let Some(out) = (!hint.hedge).then(|| self.out.remove(&hint.key)).flatten() else { return };
         let jobs =
             self.ready.get_mut(&(hint.lane, hint.priority)).and_then(|tenants| tenants.jobs.get_mut(&hint.tenant));
         if let Some(jobs) = jobs {
@@ -317,7 +320,14 @@ mod tests {
 
     fn hint(job: u8, number: u32) -> Hint {
         let key = ChunkKey { job: JobId::from_bytes([job; 16]), number };
-        Hint { key, tenant: TenantId::default(), lane: Lane::Lambda, priority: Priority::Normal, pack: None }
+        Hint {
+            key,
+            tenant: TenantId::default(),
+            lane: Lane::Lambda,
+            priority: Priority::Normal,
+            pack: None,
+            hedge: false,
+        }
     }
 
     async fn next(queue: &LocalQueue, max: usize) -> Vec<Delivery> {

@@ -228,6 +228,9 @@ pub struct Hint {
     pub priority: Priority,
     /// The pack, as a cache; the queue may drop it.
     pub pack: Option<Bytes>,
+    /// Whether a second copy is wanted if another worker holds the chunk: then whoever receives the hint runs one, once. Such a
+    /// hint comes besides the chunk's own, and losing it costs no more than the copy.
+    pub hedge: bool,
 }
 
 /// A hint that was received.

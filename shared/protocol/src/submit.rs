@@ -114,7 +114,8 @@ fn is_waiting(result: &Result<Chunk, WriteError>) -> bool {
 
 /// The hint for a chunk; its pack rides along where it is small enough for a queue message.
 pub(crate) fn hint(spec: &ChunkSpec, pack: Option<bytes::Bytes>) -> Hint {
-    Hint { key: spec.key, tenant: spec.tenant.clone(), lane: spec.lane, priority: spec.priority, pack }
+    let (key, tenant) = (spec.key, spec.tenant.clone());
+    Hint { key, tenant, lane: spec.lane, priority: spec.priority, pack, hedge: false }
 }
 
 fn spec(job: &Job, chunk: &SubmitChunk, now_ms: u64) -> ChunkSpec {

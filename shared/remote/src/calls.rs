@@ -112,17 +112,18 @@ pub(crate) struct Handed {
     pub(crate) lane: Lane,
     pub(crate) priority: Priority,
     pub(crate) pack: Option<bytes::Bytes>,
+    pub(crate) hedge: bool,
 }
 
 impl From<Hint> for Handed {
-    fn from(Hint { key, tenant, lane, priority, pack }: Hint) -> Self {
-        Self { key, tenant, lane, priority, pack }
+    fn from(Hint { key, tenant, lane, priority, pack, hedge }: Hint) -> Self {
+        Self { key, tenant, lane, priority, pack, hedge }
     }
 }
 
 impl From<Handed> for Hint {
-    fn from(Handed { key, tenant, lane, priority, pack }: Handed) -> Self {
-        Self { key, tenant, lane, priority, pack }
+    fn from(Handed { key, tenant, lane, priority, pack, hedge }: Handed) -> Self {
+        Self { key, tenant, lane, priority, pack, hedge }
     }
 }
 

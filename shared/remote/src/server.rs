@@ -144,12 +144,12 @@ where
             Call::Receive => told(&self.receive(decode(call, body)?, stopping).await?),
             Call::Delete => {
                 let handed: Handed = decode(call, body)?;
-                self.handed.lock().remove(&handed.key);
+                self.came_back(&handed);
                 told(&queue.delete(delivery(handed)).await)
             }
             Call::Postpone => {
                 let (handed, delay_ms): (Handed, u64) = decode(call, body)?;
-                self.handed.lock().remove(&handed.key);
+                self.came_back(&handed);
                 told(&queue.postpone(delivery(handed), delay_ms).await)
             }
             Call::Put => told(&self.put(decode(call, body)?).await?),
@@ -237,7 +237,7 @@ where
         let mut handed = self.handed.lock();
         let (mut room, again_at) = (PACK_BYTES_MAX, Instant::now() + UNCLAIMED_MAX);
         let travelling = received.into_iter().map(|Delivery { mut hint, .. }| {
-            if handed.len() < HANDED_MAX {
+            if handed.len() < HANDED_MAX && !hint.hedge {
                 handed.insert(hint.key, (Hint { pack: None, ..hint.clone() }, again_at));
             }
             hint.pack = hint.pack.take().filter(|pack| pack.len() <= room);
@@ -245,6 +245,13 @@ where
             hint.into()
         });
         travelling.collect()
+    }
+
+    /// Forgets a hint that was handed out. One for a second copy comes besides the chunk's own, and is not remembered.
+    fn came_back(&self, hint: &Handed) {
+        if !hint.hedge {
+            self.handed.lock().remove(&hint.key);
+        }
     }
 
     /// Sends hints again whose chunks were not claimed in time, or whose leases have run out: an answer was lost, or the

@@ -28,7 +28,14 @@ async fn raw(served: &Served, call: &str, token: &str, body: Vec<u8>) -> (u16, A
 }
 
 fn hint(spec: &sheaf_core::ChunkSpec) -> Hint {
-    Hint { key: spec.key, tenant: spec.tenant.clone(), lane: spec.lane, priority: spec.priority, pack: None }
+    Hint {
+        key: spec.key,
+        tenant: spec.tenant.clone(),
+        lane: spec.lane,
+        priority: spec.priority,
+        pack: None,
+        hedge: false,
+    }
 }
 
 #[tokio::test]

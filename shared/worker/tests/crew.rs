@@ -1,5 +1,7 @@
 //! A crew over ports in memory: how much it takes, when it stops, and that what waits at a closed gate comes back.
 
+mod fixture;
+
 use std::{
     sync::{
         Arc,
@@ -8,18 +10,11 @@ use std::{
     time::Duration,
 };
 
-use sheaf_api::{
-    Api, PackBuilder,
-    run::{Call, Report},
-    wire::{CreateJob, GridView, PutFunction, SubmitChunk},
-};
-use sheaf_core::{
-    Chunk, ChunkKey, ChunkState, FunctionKind, JobId, Lane, Manifest, ReleaseReason, Seal, TenantId, WorkerId,
-};
-use sheaf_local::{LocalPorts, LocalStore};
-use sheaf_protocol::{
-    ChunkQueue, Delivery, Drain, Hint, Ports, Runner, Service, StateStore, StoreError, Worker, WorkerOptions,
-};
+use fixture::{chunks, ports, submitted};
+use sheaf_api::run::{Call, Report};
+use sheaf_core::{ChunkKey, ChunkState, Lane, ReleaseReason, WorkerId};
+use sheaf_local::LocalPorts;
+use sheaf_protocol::{ChunkQueue, Delivery, Drain, Hint, Ports, Runner, StoreError, Worker, WorkerOptions};
 use sheaf_worker::{Counts, Crew, CrewOptions, Gate};
 use tokio::{
     sync::Semaphore,
@@ -123,10 +118,6 @@ impl Ports for Silent {
     }
 }
 
-fn ports() -> LocalPorts {
-    LocalPorts::new(LocalStore::memory().expect("memory"))
-}
-
 fn crew<P: Ports, R: Runner>(ports: &P, runner: Arc<R>, held_max: usize, short: Duration) -> Arc<Crew<P, R>> {
     let drain = Arc::new(Drain::default());
     let options = WorkerOptions::new(WorkerId::from_uuid(uuid::Uuid::now_v7()));
@@ -134,37 +125,6 @@ fn crew<P: Ports, R: Runner>(ports: &P, runner: Arc<R>, held_max: usize, short: 
     let lanes = vec![Lane::Lambda];
     let options = CrewOptions { lanes, held_max, held_short_max: 2 * held_max, short, wait_ms: 1_000 };
     Arc::new(Crew::new(ports.clone(), worker, drain, options))
-}
-
-/// A job of this many chunks of some tasks each.
-async fn submitted<P: Ports>(ports: &P, chunks: u32, tasks: u32) -> Vec<ChunkKey> {
-    let view = GridView {
-        version: String::new(),
-        backend: "memory".into(),
-        directory: None,
-        slots: 2,
-        durable: false,
-        syncs: None,
-    };
-    let service = Service::new(ports.clone(), TenantId::default(), view);
-    let kind = FunctionKind::Handler { revision: String::new() };
-    let manifest = Manifest::new("held".parse().expect("a name"), kind);
-    service.put_function(PutFunction { manifest, package: None }).await.expect("declared");
-    let id = JobId::from_uuid(uuid::Uuid::now_v7());
-    service.create_job(CreateJob::new(id, vec!["held".to_owned()])).await.expect("created");
-    for number in 0..chunks {
-        let mut pack = PackBuilder::new();
-        (0..tasks).for_each(|_| pack.push(b"").expect("a payload that fits"));
-        let chunk = SubmitChunk { number, task_first: u64::from(number * tasks), pack: pack.finish(false) };
-        service.submit(id, vec![chunk]).await.expect("submitted");
-    }
-    service.seal(id, Seal { chunks, tasks: u64::from(chunks * tasks) }).await.expect("sealed");
-    (0..chunks).map(|number| ChunkKey { job: id, number }).collect()
-}
-
-async fn chunks<P: Ports>(ports: &P, keys: &[ChunkKey]) -> Vec<Chunk> {
-    let found = ports.state().chunks(keys).await.expect("they can be read");
-    found.into_iter().map(|chunk| chunk.expect("it is there")).collect()
 }
 
 async fn count<P: Ports>(ports: &P, keys: &[ChunkKey], is: impl Fn(&ChunkState) -> bool) -> usize {

@@ -83,5 +83,5 @@ pub async fn apply<P: Ports>(ports: &P, write: Write) -> Result<Chunk, WriteErro
 /// A hint.
 pub fn hint(number: u32, tenant: &str, priority: Priority) -> Hint {
     let key = ChunkKey { job: JobId::from_bytes([7; 16]), number };
-    Hint { key, tenant: tenant.parse().expect("a tenant"), lane: Lane::default(), priority, pack: None }
+    Hint { key, tenant: tenant.parse().expect("a tenant"), lane: Lane::default(), priority, pack: None, hedge: false }
 }

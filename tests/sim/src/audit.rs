@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sheaf_core::{Chunk, ChunkEvent, ChunkKey, ChunkState, ChunkTotals, JobId, Mark, invariant::Violation, limits};
+use sheaf_core::{
+    Chunk, ChunkEvent, ChunkKey, ChunkState, ChunkTotals, Evidence, JobId, Mark, invariant::Violation, limits,
+};
 
 use crate::executor::ProcessId;
 
@@ -52,6 +54,8 @@ pub struct ChunkTruth {
     pub failures: Vec<u8>,
     /// Deaths of a worker or child while each task was the suspect.
     pub deaths: BTreeMap<u32, u32>,
+    /// Second copies of each task.
+    pub copies: BTreeMap<u32, u32>,
     /// Workers that a task has killed.
     pub killed: BTreeMap<u32, u32>,
     /// When an attempt was fenced off or its chunk ended (true time, ms).
@@ -120,7 +124,11 @@ impl Audit {
             self.counts.add("tasks", after.spec.tasks.into());
             return;
         };
-        if let ChunkEvent::TakeOver { .. } = event
+        let outrun = matches!(event, ChunkEvent::TakeOver { evidence: Evidence::Outrun, .. });
+        if outrun {
+            self.counts.one("attempts outrun by a copy");
+        }
+        if let (ChunkEvent::TakeOver { .. }, false) = (event, outrun)
             && let Some(lease) = before.lease()
         {
             if !self.may_crash {
@@ -135,7 +143,7 @@ impl Audit {
         if matches!(event, ChunkEvent::Touch { .. }) && before.rv != after.rv {
             self.unkept(format!("{key}: a touch of the sweeper fences its owner off"));
         }
-        if after.work.crashes > before.work.crashes && !matches!(event, ChunkEvent::TakeOver { .. }) {
+        if after.work.crashes > before.work.crashes && (outrun || !matches!(event, ChunkEvent::TakeOver { .. })) {
             self.unkept(format!("{key}: {} counts as a crash", event.transition()));
         }
         if let (Some(lease), None) = (before.lease(), after.lease().filter(|lease| lease.attempt.epoch == before.epoch))
@@ -183,6 +191,10 @@ impl Audit {
             self.unkept(format!("invariant 4: {key}/{task} starts {} ms after a final cancel", at_ms - cancelled_ms));
         }
         let truth = self.truth(key, tasks);
+        if epoch == 0 {
+            *truth.copies.entry(task).or_default() += 1;
+            return self.counts.one("second copies run");
+        }
         let fenced_ms = truth.fenced_ms.get(&epoch).copied();
         let runs = &mut truth.runs[task as usize];
         *runs += 1;
@@ -205,15 +217,16 @@ impl Audit {
         }
     }
 
-    /// Invariant 6, its first half, at the end of a run: a poison task costs at most five workers.
+    /// Invariant 6, its first half, at the end of a run: a poison task costs at most five workers, and one more for each second
+    /// copy of it.
     pub fn check_poison(&mut self) {
         let most = u32::from(limits::CRASHES_BEFORE_ISOLATION + limits::STRIKES_MAX);
         let worst: Vec<String> = self
             .chunks
             .iter()
-            .flat_map(|(key, truth)| truth.killed.iter().map(move |(task, &killed)| (key, task, killed)))
-            .filter(|(_, _, killed)| *killed > most)
-            .map(|(key, task, killed)| format!("invariant 6: {key}/{task} has killed {killed} workers"))
+            .flat_map(|(key, truth)| truth.killed.iter().map(move |(task, &killed)| (key, truth, task, killed)))
+            .filter(|(_, truth, task, killed)| *killed > most + truth.copies.get(task).copied().unwrap_or_default())
+            .map(|(key, _, task, killed)| format!("invariant 6: {key}/{task} has killed {killed} workers"))
             .collect();
         worst.into_iter().for_each(|what| self.unkept(what));
     }

@@ -92,6 +92,8 @@ bugs! {
     CheckpointWithoutFence,
     /// With a checkpoint that was replaced, the one that replaced it is deleted.
     CheckpointDeletedWithOthers,
+    /// Who is outrun by a second copy counts as having crashed.
+    OutrunCountsAsCrash,
 }
 
 impl Bug {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use sheaf_api::Pack;
 use sheaf_core::{
-    Chunk, ChunkEvent, ChunkKey, ChunkSet, ChunkState, Digest, Due, Estimate, FunctionRef, Job, JobEvent, JobId,
-    JobRefused, JobState, Manifest, Outcome, Refused, Summary, Totals,
+    Chunk, ChunkEvent, ChunkKey, ChunkSet, ChunkState, Digest, Due, Estimate, Evidence, FunctionRef, Job, JobEvent,
+    JobId, JobRefused, JobState, Manifest, Outcome, Refused, Summary, Totals,
     invariant::{self, World},
 };
 use sheaf_protocol::{Hint, Put, SummaryEntry, Write, WriteError};
@@ -472,7 +472,10 @@ impl Cloud {
                 after.work.segments.clear();
             }
             ChunkEvent::Touch { .. } if self.has(Bug::TouchMovesVersion) => after.rv += 1,
-            ChunkEvent::TakeOver { .. } => {
+            ChunkEvent::TakeOver { evidence, .. } => {
+                if *evidence == Evidence::Outrun && self.has(Bug::OutrunCountsAsCrash) {
+                    after.work.crashes += 1;
+                }
                 if self.has(Bug::NoIsolation) {
                     after.work.crashes = 0;
                 }

@@ -14,7 +14,7 @@ use futures::{
 };
 use sheaf_api::{Answer, ApiError, Code, wire::GridView};
 use sheaf_core::{Chunk, Lane, ReleaseReason, TenantId, WorkerId, limits};
-use sheaf_protocol::{ChunkQueue, Drain, Service, Worker, WorkerOptions, summarise, sweep};
+use sheaf_protocol::{ChunkQueue, Drain, Service, Worker, WorkerOptions, summarise, sweep, work};
 
 use crate::{
     bug::Bug,
@@ -30,6 +30,8 @@ use crate::{
 const LAMBDA_MS: u64 = 900_000;
 /// How long an HTTP request may take, in ms.
 const REQUEST_MS: u64 = 29_000;
+/// Chunks of which second copies are asked for at once.
+const HEDGED_MAX: usize = 3;
 /// Records of the stream that one invocation takes.
 const RECORDS_MAX: usize = 100;
 
@@ -123,7 +125,7 @@ impl Grid {
                 drain.clone(),
             );
             let exited = self.sim.exited(process);
-            self.sim.spawn(process, work(ports.clone(), Arc::new(worker), drain.clone(), pool.chunks));
+            self.sim.spawn(process, live(ports.clone(), Arc::new(worker), drain.clone(), pool.chunks));
             self.sim.spawn(WORLD, self.clone().fate_of(pool, process, ports, drain));
             exited.await;
             self.sim.sleep_ms(pool.boot_ms).await;
@@ -214,6 +216,18 @@ impl Grid {
         }
     }
 
+    /// Asks for second copies of whatever is held, now and then, as a policy does where a deadline is near.
+    pub(crate) async fn hedge(self) {
+        while self.stormy() {
+            self.sim.sleep_ms(self.sim.between(1_000, 20_000)).await;
+            let held: Vec<Chunk> = self.sim.cloud(|cloud| {
+                let held = cloud.chunks.values().filter(|chunk| chunk.lease().is_some());
+                held.take(HEDGED_MAX).cloned().collect()
+            });
+            self.invoke("hedge", Role::Step, 60_000, |ports| async move { work::hedge(&ports, &held).await }).await;
+        }
+    }
+
     /// Empties the queue now and then, as a purge or its retention would.
     pub(crate) async fn purge(self) {
         while self.stormy() {
@@ -247,7 +261,7 @@ async fn sweep_once(ports: SimPorts, tenants: Vec<TenantId>) -> Option<u64> {
 }
 
 /// A worker's life: receives hints and works them off until it drains.
-async fn work(ports: SimPorts, worker: Arc<Worker<SimPorts, SimRunner>>, drain: Arc<Drain>, chunks_max: usize) {
+async fn live(ports: SimPorts, worker: Arc<Worker<SimPorts, SimRunner>>, drain: Arc<Drain>, chunks_max: usize) {
     const LANES: [Lane; 3] = [Lane::Lambda, Lane::Spot, Lane::OnDemand];
     let (sim, process) = (ports.sim().clone(), ports.process());
     let held = Arc::<AtomicUsize>::default();

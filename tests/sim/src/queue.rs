@@ -120,7 +120,9 @@ impl ChunkQueue for SimPorts {
         let key = delivery.hint.key;
         self.sim().cloud(|cloud| {
             let chunk = cloud.chunks.get(&key).cloned();
-            cloud.audit.message_deleted(key, chunk.as_ref());
+            if !delivery.hint.hedge {
+                cloud.audit.message_deleted(key, chunk.as_ref());
+            }
             if let Some((id, _)) = delivery.receipt.split_once(' ')
                 && let Ok(id) = id.parse::<u64>()
             {

@@ -149,6 +149,7 @@ impl Run {
         self.sim.spawn(WORLD, grid.clone().sweeper(tenants));
         (0..SHARDS).for_each(|shard| self.sim.spawn(WORLD, grid.clone().results(shard)));
         self.sim.spawn(WORLD, grid.clone().purge());
+        self.sim.spawn(WORLD, grid.clone().hedge());
         for plan in &self.plan.jobs {
             let plan = Arc::new(plan.clone());
             Actor { grid: grid.clone(), plan, waiting: self.waiting.clone() }.start();

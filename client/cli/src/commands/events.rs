@@ -103,6 +103,7 @@ pub(crate) const fn released(reason: ReleaseReason) -> &'static str {
         ReleaseReason::Drain => "its worker was told to stop",
         ReleaseReason::Reclaimed => "its machine is being taken away",
         ReleaseReason::Unavailable => "its worker could not run it",
+        ReleaseReason::Outrun => "a second copy ended first",
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) async fn shut_down_idle(grid: Grid) {
             lane: Lane::default(),
             priority: Priority::default(),
             pack: None,
+            hedge: false,
         };
         let chunks = |view: &&JobView| 0..view.summary.chunks_submitted as u32;
         let hints = busy.iter().flat_map(|view| chunks(view).map(|number| hint(view.job.id, number))).collect();

@@ -83,7 +83,7 @@ impl<P: Ports> Task<'_, P> {
     /// Runs a call of this task. When a last checkpoint was asked for, a call without a result is as if it had not been
     /// started, however it ended: the function was told to stop.
     pub(super) async fn run<R: Runner>(self, runner: &R, call: Call) -> Report {
-        let (checkpoint, held_ms) = self.restore().await;
+        let (checkpoint, held_ms) = restore(self.ports, &self.spec, self.task, self.last.as_ref()).await;
         let every_ms = call.manifest.checkpoint_every_ms.unwrap_or_default();
         let mut next_ms = self.ports.clock().now_ms() + every_ms;
         let call = Call { checkpoint: Some(checkpoint.clone()), ..call };
@@ -123,29 +123,6 @@ impl<P: Ports> Task<'_, P> {
         report
     }
 
-    /// What the task goes on from, and the run time in it.
-    async fn restore(&self) -> (Arc<Checkpoint>, u64) {
-        let Some(last) = &self.last else { return (Arc::default(), 0) };
-        match self.read(last).await {
-            Ok(bytes) => (Arc::new(Checkpoint::new(Some(bytes))), last.run_ms),
-            Err(detail) => {
-                let (chunk, task, epoch) = (self.spec.key, self.task, last.epoch);
-                tracing::warn!(%chunk, task, epoch, detail, "a checkpoint cannot be restored; the task starts anew");
-                let checkpoint = Checkpoint::default();
-                checkpoint.note(&format!("the checkpoint of attempt {epoch} {detail}; the task starts anew"));
-                (Arc::new(checkpoint), 0)
-            }
-        }
-    }
-
-    async fn read(&self, checkpoint: &CheckpointRef) -> Result<Bytes, String> {
-        let keys = [checkpoint.key(&self.spec, self.task)];
-        let get = || async { self.ports.blobs().get(&keys).await.pop().expect("one answer per key") };
-        let found = retrying(self.ports, get).await.map_err(|error| format!("cannot be read: {error}"))?;
-        let bytes = found.ok_or("is not there any more")?;
-        if Digest::of(&bytes) == checkpoint.digest { Ok(bytes) } else { Err("is damaged".to_owned()) }
-    }
-
     async fn store(&self, written: Written, held_ms: u64) {
         let Written { bytes, run_ms } = written;
         let reference = CheckpointRef {
@@ -167,6 +144,34 @@ impl<P: Ports> Task<'_, P> {
             }
         }
     }
+}
+
+/// What a task goes on from whose last committed checkpoint this is, and the run time in it.
+pub(super) async fn restore<P: Ports>(
+    ports: &P,
+    spec: &ChunkSpec,
+    task: u32,
+    last: Option<&CheckpointRef>,
+) -> (Arc<Checkpoint>, u64) {
+    let Some(last) = last else { return (Arc::default(), 0) };
+    match read(ports, last, last.key(spec, task)).await {
+        Ok(bytes) => (Arc::new(Checkpoint::new(Some(bytes))), last.run_ms),
+        Err(detail) => {
+            let (chunk, epoch) = (spec.key, last.epoch);
+            tracing::warn!(%chunk, task, epoch, detail, "a checkpoint cannot be restored; the task starts anew");
+            let checkpoint = Checkpoint::default();
+            checkpoint.note(&format!("the checkpoint of attempt {epoch} {detail}; the task starts anew"));
+            (Arc::new(checkpoint), 0)
+        }
+    }
+}
+
+async fn read<P: Ports>(ports: &P, checkpoint: &CheckpointRef, key: String) -> Result<Bytes, String> {
+    let keys = [key];
+    let get = || async { ports.blobs().get(&keys).await.pop().expect("one answer per key") };
+    let found = retrying(ports, get).await.map_err(|error| format!("cannot be read: {error}"))?;
+    let bytes = found.ok_or("is not there any more")?;
+    if Digest::of(&bytes) == checkpoint.digest { Ok(bytes) } else { Err("is damaged".to_owned()) }
 }
 
 /// Deletes what a write has left without a name: checkpoints that were replaced, and all those of tasks that are closed. Once

@@ -14,6 +14,8 @@ pub(super) enum Claim {
     Mine { chunk: Box<Chunk> },
     /// It is final or gone: the hint has served its purpose.
     Over,
+    /// Another worker holds it; try again when its lease could lapse.
+    Held { chunk: Box<Chunk>, delay_ms: u64 },
     /// Try again after a while.
     Postpone { delay_ms: u64 },
 }
@@ -57,7 +59,7 @@ impl<P: Ports, R: Runner> Worker<P, R> {
         } else if now_ms >= over_ms {
             Evidence::LeaseOver
         } else {
-            return Claim::Postpone { delay_ms: over_ms - now_ms };
+            return Claim::Held { chunk: Box::new(chunk.clone()), delay_ms: over_ms - now_ms };
         };
         let event = ChunkEvent::TakeOver {
             owner,

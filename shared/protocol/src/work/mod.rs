@@ -2,16 +2,18 @@
 //!
 //! `claim` decides whether the hinted chunk may be taken and takes it; `run` runs its open tasks through a
 //! [`Runner`](crate::Runner) and renews the lease; `commit` makes results durable and then visible. A worker that dies at any
-//! await leaves a lease that runs out.
+//! await leaves a lease that runs out. `copy` runs a second copy of what another worker holds, where a hint asks for one.
 
 mod checkpoints;
 mod claim;
 mod commit;
+mod copy;
 mod run;
 mod tasks;
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +29,7 @@ use crate::{
     write::retrying,
 };
 use claim::Claim;
+pub use copy::hedge;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -138,6 +141,17 @@ impl<P: Ports, R: Runner> Worker<P, R> {
         let queue = self.ports.queue();
         let worked = match self.claim(key).await {
             Claim::Over => Worked::Over,
+            Claim::Held { chunk, delay_ms } => {
+                let copyable = chunk.lease().filter(|_| delivery.hint.hedge);
+                let Some(task) = copyable.and_then(|lease| self.copyable(&chunk, lease)) else {
+                    queue.postpone(delivery, delay_ms).await;
+                    return Worked::Postponed;
+                };
+                let inline = delivery.hint.pack.clone();
+                // The owner has a hint of its own. Whoever dies under the copy must not draw the next one in.
+                queue.delete(delivery).await;
+                return self.copied(key, self.copy(&chunk, task, inline)).await;
+            }
             Claim::Postpone { delay_ms } => {
                 queue.postpone(delivery, delay_ms).await;
                 return Worked::Postponed;
@@ -160,6 +174,18 @@ impl<P: Ports, R: Runner> Worker<P, R> {
             }
             // Whoever fenced it off has its own hint, or the chunk is final: the next delivery tells.
             Worked::Fenced => queue.postpone(delivery, self.options.lease_ms).await,
+        }
+        worked
+    }
+
+    /// Runs a copy, which counts as held.
+    async fn copied(&self, key: ChunkKey, copy: impl Future<Output = Worked>) -> Worked {
+        self.holding.lock().insert(key, self.ports.clock().now_ms());
+        let _held = Held { worker: self, key };
+        // Boxed, so that work without copies stays small.
+        let worked = Box::pin(copy).await;
+        if let Worked::Finished { tasks } = worked {
+            self.tasks_ended.fetch_add(tasks.into(), Ordering::Relaxed);
         }
         worked
     }

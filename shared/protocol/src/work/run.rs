@@ -1,6 +1,11 @@
 //! Running a claimed chunk.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::{Future, Ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{
@@ -38,17 +43,20 @@ const UNAVAILABLE_MS: u64 = 250;
 const UNAVAILABLE_MS_MAX: u64 = 30_000;
 
 /// What a chunk needs to run.
-struct Prepared {
-    job: Job,
-    pack: Pack,
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    pub(super) pack: Pack,
     /// By index in the job's list; `None` for a function that is gone.
-    manifests: Vec<Option<Arc<Manifest>>>,
+    pub(super) manifests: Vec<Option<Arc<Manifest>>>,
 }
 
-enum NotPrepared {
+pub(super) enum NotPrepared {
     Cancelled,
     Unavailable(String),
 }
+
+/// The tasks of a call, and what it came to.
+type Ran = (Vec<u32>, Report);
 
 /// The attempt cannot go on: fenced off, cancelled, or its store is gone.
 struct Lost;
@@ -94,7 +102,7 @@ impl<P: Ports, R: Runner> Worker<P, R> {
     }
 
     /// One consistent read of the job, the pack, and the manifests.
-    async fn prepare(&self, chunk: &Chunk, inline: Option<Bytes>) -> Result<Prepared, NotPrepared> {
+    pub(super) async fn prepare(&self, chunk: &Chunk, inline: Option<Bytes>) -> Result<Prepared, NotPrepared> {
         let unavailable = |error: StoreError| NotPrepared::Unavailable(error.to_string());
         let job = retrying(&self.ports, || self.ports.state().job(chunk.job())).await.map_err(unavailable)?;
         let job = job.filter(|job| !job.state.is_cancelled()).ok_or(NotPrepared::Cancelled)?;
@@ -125,7 +133,7 @@ impl<P: Ports, R: Runner> Worker<P, R> {
     }
 }
 
-struct Run<'a, P, R> {
+pub(super) struct Run<'a, P, R> {
     worker: &'a Worker<P, R>,
     chunk: Chunk,
     attempt: Attempt,
@@ -142,7 +150,7 @@ struct Run<'a, P, R> {
 }
 
 impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
-    fn new(worker: &'a Worker<P, R>, chunk: Chunk, prepared: Prepared, mean_us: Option<f64>) -> Self {
+    pub(super) fn new(worker: &'a Worker<P, R>, chunk: Chunk, prepared: Prepared, mean_us: Option<f64>) -> Self {
         let Prepared { job, pack, manifests } = prepared;
         let tasks = Tasks::of(&chunk, job.options.ordered, job.options.max_attempts, mean_us);
         let attempt = attempt_of(&chunk);
@@ -172,18 +180,21 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
     }
 
     async fn go(mut self) -> Worked {
-        match self.run_all().await {
-            Ok(worked) => worked,
-            Err(Lost) => Worked::Fenced,
-        }
+        self.run_all(None::<Ready<Ran>>).await.unwrap_or(Worked::Fenced)
     }
 
-    async fn run_all(&mut self) -> Result<Worked, Lost> {
+    /// As [`Self::go`], with a task that runs already.
+    pub(super) async fn go_on(mut self, task: u32, running: impl Future<Output = Ran>) -> Worked {
+        self.tasks.take_out(task);
+        self.run_all(Some(running)).await.unwrap_or(Worked::Fenced)
+    }
+
+    async fn run_all(&mut self, running: Option<impl Future<Output = Ran>>) -> Result<Worked, Lost> {
         let worker = self.worker;
         for (task, failure) in self.tasks.take_condemned() {
             self.close(task, Mark::Quarantined, &failure, 0);
         }
-        let mut calls = FuturesUnordered::new();
+        let mut calls: FuturesUnordered<_> = running.into_iter().map(Either::Left).collect();
         loop {
             let drain_until_ms = worker.drain.until_ms();
             let now_ms = self.now_ms();
@@ -203,14 +214,14 @@ impl<'a, P: Ports, R: Runner> Run<'a, P, R> {
                 while calls.len() < self.width(calls.len()) {
                     let Some(call) = self.next_call(now_ms).await? else { break };
                     let (tasks, task) = (call.tasks.clone(), self.checkpointed(&call));
-                    calls.push(async move {
+                    calls.push(Either::Right(async move {
                         let report = match task {
                             // Boxed, so that calls of other functions stay small.
                             Some(task) => Box::pin(task.run(&*worker.runner, call)).await,
                             None => worker.runner.run(call).await,
                         };
                         (tasks, report)
-                    });
+                    }));
                 }
             }
             if calls.is_empty() {

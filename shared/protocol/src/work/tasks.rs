@@ -113,6 +113,11 @@ impl Tasks {
         Some(tasks)
     }
 
+    /// Takes out a task that runs already.
+    pub(super) fn take_out(&mut self, task: u32) {
+        self.waiting.retain(|waiting| *waiting != task);
+    }
+
     /// How many calls the waiting tasks are worth.
     pub(super) fn calls_waiting(&self) -> usize {
         match self.mean_us {

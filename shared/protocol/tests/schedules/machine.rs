@@ -169,7 +169,14 @@ impl Machine {
 
     fn hint(&self, key: ChunkKey) -> Hint {
         let options = &self.0.job.options;
-        Hint { key, tenant: self.0.job.tenant.clone(), lane: options.lane, priority: options.priority, pack: None }
+        Hint {
+            key,
+            tenant: self.0.job.tenant.clone(),
+            lane: options.lane,
+            priority: options.priority,
+            pack: None,
+            hedge: false,
+        }
     }
 
     /// What a queue or a sweeper does about hints whose receiver is gone.

@@ -63,6 +63,7 @@ impl How {
             Self::Released(ReleaseReason::Drain) => "drain",
             Self::Released(ReleaseReason::Reclaimed) => "reclaimed",
             Self::Released(ReleaseReason::Unavailable) => "unavailable",
+            Self::Released(ReleaseReason::Outrun) => "outrun",
             Self::Cut(EndReason::Cancelled) => "cancelled",
             Self::Cut(EndReason::Expired) => "expired",
         }
