@@ -102,13 +102,18 @@ impl Sheaf {
         held: &mut Held,
         decision: &mut Decision,
     ) {
-        if demands.iter().any(|demand| demand.waiting_tasks > 0) {
-            return;
-        }
+        // Spot machines are no help to work that may only run on-demand, and do not wait for it.
+        let waits_for = |market: Lane| {
+            let takes = |demand: &&&Demand| market == Lane::OnDemand || demand.lane != Some(Lane::OnDemand);
+            demands.iter().filter(takes).any(|demand| demand.waiting_tasks > 0)
+        };
         let sealed = demands.iter().all(|demand| demand.sealed);
         let (mut copies, mut ended, mut kept) = (0, 0, 0.0);
         for (machine, idle_s) in held.idle().into_iter().rev() {
             let pool = &snapshot.pools[machine.pool];
+            if waits_for(pool.market) {
+                continue;
+            }
             if pool.market == Lane::OnDemand && guard.keeps {
                 copies += u64::from(pool.slots);
             } else if !sealed
@@ -206,6 +211,18 @@ mod tests {
         let early = decide(&last_task(2000.0));
         assert_eq!(early.hedges, []);
         assert_eq!(early.drains.iter().map(|drain| drain.machine).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn idle_spot_machines_do_not_wait_for_work_that_is_not_theirs() {
+        let mut snapshot = last_task(2000.0);
+        snapshot.machines[1].activity = Activity::Idle { since_s: 0.0 };
+        let demand = &mut snapshot.demands[0];
+        (demand.waiting_tasks, demand.running_tasks, demand.lane) = (1, 0, Some(Lane::OnDemand));
+        let ended = |snapshot: &Snapshot| decide(snapshot).drains.iter().map(|drain| drain.machine).collect::<Vec<_>>();
+        assert_eq!(ended(&snapshot), [1]);
+        snapshot.demands[0].lane = Some(Lane::Spot);
+        assert_eq!(ended(&snapshot), [0; 0], "either could take it");
     }
 
     #[test]
