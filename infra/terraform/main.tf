@@ -59,6 +59,7 @@ module "functions" {
   dead               = module.data.dead
   kms_key_arn        = var.kms_key_arn
   invoke_arns        = var.invoke_arns
+  capacity           = one(module.workers[*].capacity)
   event_bus_arn      = var.event_bus == "" ? null : "arn:${data.aws_partition.this.partition}:events:${local.region}:${local.account}:event-bus/${var.event_bus}"
   stream_filter      = file("${path.root}/../../shared/aws/stream-filter.json")
   log_retention_days = var.log_retention_days

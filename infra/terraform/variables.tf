@@ -218,8 +218,14 @@ variable "workers" {
     disk_gb          scratch space of one container
     slots            tasks that one container runs at once; null for as many as it has cores
     spot_max, on_demand_max  containers of each lane at most; at least there are none
-    seconds_per_worker       work (task seconds, in flight included) for which one more container is started
     scaling          whether their number follows the work; without it, it is set by hand
+    policy           who decides how many there are, as `sheaf plan` and docs/capacity.md name them
+    grace_s          seconds that an idle container stays, for policies that have such a time
+    drain_s          seconds in which work without a deadline should be done, for the policy sheaf: with 300 and containers of one
+                     slot, one for each 300 s of work
+    boot_s           seconds until 95 of 100 containers take chunks; null for 90 on Fargate and 180 on a fleet, which are guesses
+    spot_price, on_demand_price  dollars for a container and hour; null for Fargate's list price, and half of it for spot
+    reclaims_per_hour        spot containers taken away, for each container and hour: a guess, on the safe side
     capacity         what the spot lane runs on: fargate (FARGATE_SPOT) or ec2 (a fleet of spot instances)
     on_demand_share  percent of the spot lane's containers or instances that are on-demand, for when spot is scarce
     instance_types, instance_max     of that fleet, most wanted first; types of the packages' architecture
@@ -227,22 +233,28 @@ variable "workers" {
     public_ip        containers reach AWS by public addresses; false needs VPC endpoints in those subnets. There is never a NAT
   TEXT
   type = object({
-    image              = optional(string, "")
-    cpu                = optional(number, 1024)
-    memory_mb          = optional(number, 2048)
-    disk_gb            = optional(number, 21)
-    slots              = optional(number)
-    spot_max           = optional(number, 10)
-    on_demand_max      = optional(number, 2)
-    seconds_per_worker = optional(number, 300)
-    scaling            = optional(bool, true)
-    capacity           = optional(string, "fargate")
-    on_demand_share    = optional(number, 0)
-    instance_types     = optional(list(string))
-    instance_max       = optional(number, 10)
-    vpc_id             = optional(string)
-    subnet_ids         = optional(list(string))
-    public_ip          = optional(bool, true)
+    image             = optional(string, "")
+    cpu               = optional(number, 1024)
+    memory_mb         = optional(number, 2048)
+    disk_gb           = optional(number, 21)
+    slots             = optional(number)
+    spot_max          = optional(number, 10)
+    on_demand_max     = optional(number, 2)
+    scaling           = optional(bool, true)
+    policy            = optional(string, "sheaf")
+    grace_s           = optional(number, 60)
+    drain_s           = optional(number, 300)
+    boot_s            = optional(number)
+    spot_price        = optional(number)
+    on_demand_price   = optional(number)
+    reclaims_per_hour = optional(number, 1)
+    capacity          = optional(string, "fargate")
+    on_demand_share   = optional(number, 0)
+    instance_types    = optional(list(string))
+    instance_max      = optional(number, 10)
+    vpc_id            = optional(string)
+    subnet_ids        = optional(list(string))
+    public_ip         = optional(bool, true)
   })
   default = {}
 
@@ -263,8 +275,21 @@ variable "workers" {
     error_message = "Spot capacity is reclaimed by type: give at least three instance types."
   }
   validation {
-    condition     = alltrue([for n in [var.workers.spot_max, var.workers.on_demand_max] : n >= 0 && n <= 1000 && floor(n) == n]) && var.workers.seconds_per_worker > 0
-    error_message = "spot_max and on_demand_max are whole numbers of 0 to 1000, seconds_per_worker is above 0."
+    condition     = alltrue([for n in [var.workers.spot_max, var.workers.on_demand_max] : n >= 0 && n <= 1000 && floor(n) == n])
+    error_message = "spot_max and on_demand_max are whole numbers of 0 to 1000."
+  }
+  validation {
+    condition = contains(
+      ["fixed", "minimize-workers", "grace-period", "queue", "reserve", "adaptive-grace", "hads-cc", "burst-hads", "sheaf"], var.workers.policy
+    )
+    error_message = "The policies are fixed, minimize-workers, grace-period, queue, reserve, adaptive-grace, hads-cc, burst-hads and sheaf."
+  }
+  validation {
+    condition = (
+      var.workers.grace_s >= 0 && var.workers.drain_s > 0 && var.workers.reclaims_per_hour >= 0 &&
+      alltrue([for n in [var.workers.boot_s, var.workers.spot_price, var.workers.on_demand_price] : n == null ? true : n > 0])
+    )
+    error_message = "grace_s and reclaims_per_hour are not below 0; drain_s, boot_s and prices are above 0."
   }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! # Cost
 //! When no job is alive, an invocation is a query for that and a look at the 64 shards of the index of due chunks. While one
-//! is, it looks four times, and a request per queue and up to 200 reads of chunks tell how long hints wait.
+//! is, it looks four times, and a request per queue and up to 200 reads of chunks tell how long hints wait. Where containers are
+//! scaled, each look also costs what [`Scaler::round`] does, and what [`work::open`] does while a job is alive.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use sheaf_telemetry::{Metrics, names};
 use crate::{
     delay::{Informed, Waits, waits},
     recount::recount,
+    scale::{Containers, Ecs, Scaled, Scaler},
     work,
 };
 
@@ -32,7 +34,7 @@ const RECOUNT_MINUTES: u64 = 5;
 const RETENTION_MINUTES: u64 = 60;
 
 /// What an invocation did.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Minute {
     pub(crate) at_ms: u64,
     pub(crate) rounds: u64,
@@ -46,11 +48,30 @@ pub(crate) struct Minute {
     pub(crate) waits: Option<Waits>,
     /// Seconds of work that containers have, by lane, as of then.
     pub(crate) work: BTreeMap<Lane, f64>,
+    /// What its last round came to with the containers, or why it could not scale them.
+    pub(crate) scaled: Result<Scaled, StoreError>,
 }
 
 impl Minute {
-    const fn is_idle(&self) -> bool {
-        self.waits.is_none() && self.looked_at + self.removed + self.backed_off == 0
+    fn new(at_ms: u64) -> Self {
+        Self {
+            at_ms,
+            rounds: 0,
+            looked_at: 0,
+            hints: 0,
+            expired: 0,
+            recounted: 0,
+            removed: 0,
+            backed_off: 0,
+            waits: None,
+            work: BTreeMap::new(),
+            scaled: Ok(Scaled::default()),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let has_containers = self.scaled.as_ref().is_ok_and(|scaled| !scaled.is_zero());
+        self.waits.is_none() && self.looked_at + self.removed + self.backed_off == 0 && !has_containers
     }
 
     /// Its metrics, of a grid: none if it had nothing to do, which is not worth their price, month after month.
@@ -73,21 +94,35 @@ impl Minute {
         let of_lane = |(lane, seconds): (&Lane, &f64)| {
             Metrics::new(grid, self.at_ms).of(names::LANE, lane.as_str()).with(names::WORK, *seconds)
         };
-        [metrics].into_iter().chain(self.work.iter().map(of_lane)).collect()
+        let containers = |(lane, Containers { wanted, running }): (&Lane, &Containers)| {
+            Metrics::new(grid, self.at_ms)
+                .of(names::LANE, lane.as_str())
+                .with_count(names::CONTAINERS_WANTED, (*wanted).into())
+                .with_count(names::CONTAINERS_RUNNING, (*running).into())
+        };
+        let scaled = self.scaled.iter().flat_map(|scaled| &scaled.containers).map(containers);
+        [metrics].into_iter().chain(self.work.iter().map(of_lane)).chain(scaled).collect()
     }
 }
 
-/// Sweeps until the next invocation is due or this one's time is nearly over, given how many hints wait in the queues. A busy
-/// table ends it at once: whatever else is under way comes first, and the next minute is soon enough.
-pub(crate) async fn sweep<P, B>(ports: &P, backlog: B, remaining_ms: u64) -> Result<Minute, StoreError>
+/// Sweeps until the next invocation is due or this one's time is nearly over, given how many hints wait in the queues and who
+/// scales the containers, if somebody does. A busy table ends it at once: whatever else is under way comes first, and the next
+/// minute is soon enough.
+pub(crate) async fn sweep<P, B, E>(
+    ports: &P,
+    backlog: B,
+    scaler: Option<&Scaler<E>>,
+    remaining_ms: u64,
+) -> Result<Minute, StoreError>
 where
     P: Ports,
-    B: AsyncFn() -> Result<u64, StoreError>,
+    B: AsyncFn() -> Result<BTreeMap<Lane, u64>, StoreError>,
+    E: Ecs,
 {
     let began_ms = ports.clock().now_ms();
     let until_ms = began_ms + remaining_ms.saturating_sub(MARGIN_MS);
-    let mut minute = Minute { at_ms: began_ms, ..Minute::default() };
-    let rounds = rounds(ports, &backlog, began_ms, until_ms, &mut minute);
+    let mut minute = Minute::new(began_ms);
+    let rounds = rounds(ports, &backlog, scaler, until_ms, &mut minute);
     // Every step may be stopped at any await; what is left is found by the next invocation.
     let worked = tokio::select! {
         biased;
@@ -109,19 +144,21 @@ where
     Ok(minute)
 }
 
-async fn rounds<P, B>(
+async fn rounds<P, B, E>(
     ports: &P,
     backlog: &B,
-    began_ms: u64,
+    scaler: Option<&Scaler<E>>,
     until_ms: u64,
     minute: &mut Minute,
 ) -> Result<(), StoreError>
 where
     P: Ports,
-    B: AsyncFn() -> Result<u64, StoreError>,
+    B: AsyncFn() -> Result<BTreeMap<Lane, u64>, StoreError>,
+    E: Ecs,
 {
-    let tenant = TenantId::default();
+    let (tenant, began_ms) = (TenantId::default(), minute.at_ms);
     let ports = Informed::new(ports);
+    let mut hints = BTreeMap::new();
     for number in 0..MINUTE_MS / limits::SWEEP_MS {
         let begins_ms = began_ms + number * limits::SWEEP_MS;
         let now_ms = ports.clock().now_ms();
@@ -131,30 +168,55 @@ where
         ports.clock().sleep_ms(begins_ms.saturating_sub(now_ms)).await;
         let filter = JobFilter { alive: true, limit: 1, ..JobFilter::default() };
         let is_alive = !ports.state().jobs(&tenant, &filter).await?.is_empty();
-        if is_alive && minute.waits.is_none() {
-            let waits = waits(&ports, backlog().await?, ports.clock().now_ms()).await?;
+        let is_first = is_alive && minute.waits.is_none();
+        if is_first {
+            hints = backlog().await?;
+            let waits = waits(&ports, hints.values().sum(), ports.clock().now_ms()).await?;
             ports.keep(waits);
             minute.waits = Some(waits);
-            minute.work = work::work(&ports, &tenant).await?;
         }
+        look_at_work(&ports, scaler, is_alive.then_some(&hints), is_first, minute).await?;
         // Also when no job is alive: a chunk that was submitted while its job was cancelled is left to its deadline.
         let swept = readable(sweep::chunks(&ports, CHUNKS_MAX).await)?;
         minute.rounds += 1;
         minute.looked_at += swept.looked_at;
         minute.hints += swept.hints;
         minute.expired += swept.expired;
-        if !is_alive {
+        if is_alive {
+            readable(sweep::jobs(&ports, &tenant).await)?;
+            if number == 0 && is_turn(began_ms, RECOUNT_MINUTES) {
+                minute.recounted += readable(recount(&ports, &tenant, ports.clock().now_ms()).await)?;
+            }
+        } else if !minute.scaled.as_ref().is_ok_and(|scaled| scaled.is_held_back) {
             break;
-        }
-        readable(sweep::jobs(&ports, &tenant).await)?;
-        if number == 0 && is_turn(began_ms, RECOUNT_MINUTES) {
-            minute.recounted += readable(recount(&ports, &tenant, ports.clock().now_ms()).await)?;
         }
     }
     // Last, as it may take all the time there is; what is left of it then is gone an hour later.
     if is_turn(began_ms, RETENTION_MINUTES) {
         minute.removed += readable(sweep::retention(&ports, &tenant).await)?;
     }
+    Ok(())
+}
+
+/// Reads the open work: once a minute for people, in every round for the scaler, who also takes containers away when no job is
+/// alive. `hints` are those that wait, while one is.
+async fn look_at_work<P: Ports, E: Ecs>(
+    ports: &P,
+    scaler: Option<&Scaler<E>>,
+    hints: Option<&BTreeMap<Lane, u64>>,
+    is_first: bool,
+    minute: &mut Minute,
+) -> Result<(), StoreError> {
+    let is_asked = is_first || hints.is_some() && scaler.is_some();
+    let work = if is_asked { work::open(ports, &TenantId::default()).await? } else { Vec::new() };
+    if is_first {
+        minute.work = work::seconds(&work);
+    }
+    let Some(scaler) = scaler else { return Ok(()) };
+    let none = BTreeMap::new();
+    minute.scaled = scaler.round(ports, &work, hints.unwrap_or(&none)).await.inspect_err(|error| {
+        tracing::warn!(%error, "the containers were not scaled; the next round does it");
+    });
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! The sweeper over an AWS on loopback.
 
+use std::sync::Mutex;
+
 use sheaf_aws::{
-    AwsPorts,
+    AwsPorts, ServiceCounts,
     loopback::{damage_chunk, fresh, fresh_account, ports, skipped},
     notify,
 };
@@ -10,13 +12,83 @@ use sheaf_core::{Chunk, ChunkEvent, ChunkKey, ChunkSpec, Job, JobEvent, JobState
 use sheaf_protocol::{ChunkQueue, Write, summarise};
 
 use super::*;
-use crate::recount::TOLD_MS;
+use crate::{recount::TOLD_MS, scale::Capacity};
 
 /// Enough for one round.
 const ONE_ROUND_MS: u64 = limits::SWEEP_MS;
 
 /// How long a task runs.
 const TASK_US: u32 = 30_000_000;
+
+/// An ECS of one service, that does what it is told.
+#[derive(Debug, Default)]
+struct FakeEcs {
+    service: Mutex<ServiceCounts>,
+    /// What it was told.
+    told: Mutex<Vec<u32>>,
+    broken: Option<StoreError>,
+}
+
+impl Ecs for &FakeEcs {
+    async fn describe(&self, names: &[String]) -> Result<Vec<ServiceCounts>, StoreError> {
+        assert_eq!(names, ["night-spot"]);
+        let found = vec![self.service.lock().expect("no panic").clone()];
+        self.broken.clone().map_or(Ok(found), Err)
+    }
+
+    async fn set_desired(&self, name: &str, desired: u32) -> Result<(), StoreError> {
+        assert_eq!(name, "night-spot");
+        self.service.lock().expect("no panic").desired = desired;
+        self.told.lock().expect("no panic").push(desired);
+        Ok(())
+    }
+}
+
+impl FakeEcs {
+    fn with(desired: u32) -> Self {
+        let service = ServiceCounts { desired, running: desired, ..ServiceCounts::default() };
+        Self { service: Mutex::new(service), ..Self::default() }
+    }
+
+    fn scaler(&self) -> Scaler<&Self> {
+        let told = r#"{"cluster":"night","grace_s":60,"drain_s":300,"pools":[{"service":"night-spot","lane":"spot","slots":1,
+            "price_per_hour":0.02,"boot_p95_s":90,"machines_max":10}]}"#;
+        Scaler::new(Capacity::parse(told).expect("capacity"), self)
+    }
+
+    fn told(&self) -> Vec<u32> {
+        self.told.lock().expect("no panic").clone()
+    }
+}
+
+/// A sweep of a grid without containers, of whose hints so many wait.
+async fn sweep<P, B>(ports: &P, backlog: B, remaining_ms: u64) -> Result<Minute, StoreError>
+where
+    P: Ports,
+    B: AsyncFn() -> Result<u64, StoreError>,
+{
+    let hints = async || backlog().await.map(|hints| [(Lane::Lambda, hints)].into());
+    super::sweep(ports, hints, None::<&Scaler<&FakeEcs>>, remaining_ms).await
+}
+
+/// A round with containers.
+async fn scaled(ports: &AwsPorts, ecs: &FakeEcs, hints_on_spot: u64) -> Minute {
+    let hints = async || Ok([(Lane::Spot, hints_on_spot)].into());
+    super::sweep(ports, hints, Some(&ecs.scaler()), ONE_ROUND_MS).await.expect("swept")
+}
+
+/// A job of the spot lane with so many open chunks of a task, which was counted.
+async fn on_spot(ports: &AwsPorts, chunks: u32) -> Job {
+    let mut job = fixture::job(fixture::job_id(), 1);
+    job.options.lane = Lane::Spot;
+    ports.state().create_job(job.clone()).await.expect("created");
+    let mut open = Vec::new();
+    for number in 0..chunks {
+        open.push(submitted(ports, &job, number, 0).await);
+    }
+    summarise::summarise(ports, &open).await.expect("counted");
+    job
+}
 
 async fn grid() -> Option<AwsPorts> {
     fresh().await.map_err(skipped).ok()
@@ -207,19 +279,79 @@ fn every_so_many_minutes_is_decided_by_the_clock() {
 #[test]
 fn what_was_done_is_measured() {
     let waits = Waits { delay_ms: 1, oldest_pending_ms: 1_500, backlog: 7 };
-    let minute =
-        Minute { at_ms: 5, hints: 3, waits: Some(waits), work: [(Lane::Spot, 90.5)].into(), ..Minute::default() };
+    let containers = [(Lane::Spot, Containers { wanted: 3, running: 2 })].into();
+    let minute = Minute {
+        hints: 3,
+        waits: Some(waits),
+        work: [(Lane::Spot, 90.5)].into(),
+        scaled: Ok(Scaled { containers, is_held_back: false }),
+        ..Minute::new(5)
+    };
     let lines: Vec<serde_json::Value> = minute
         .metrics("g")
         .iter()
         .flat_map(Metrics::lines)
         .map(|line| serde_json::from_str(&line).expect("JSON"))
         .collect();
-    let [line, spot] = lines.as_slice() else { panic!("{lines:?}") };
+    let [line, work, spot] = lines.as_slice() else { panic!("{lines:?}") };
     let got = [names::SWEEP_HINTS, names::OLDEST_PENDING, names::BACKLOG].map(|metric| line[metric.name].as_f64());
     assert_eq!(got, [Some(3.0), Some(1.5), Some(7.0)]);
-    assert_eq!((&spot["lane"], &spot["work_seconds"]), (&"spot".into(), &90.5.into()));
-    assert!(Minute { at_ms: 5, rounds: 1, ..Minute::default() }.metrics("g").is_empty(), "an idle grid says nothing");
+    assert_eq!((&work["lane"], &work["work_seconds"]), (&"spot".into(), &90.5.into()));
+    assert_eq!(spot["lane"], "spot");
+    let got = [names::CONTAINERS_WANTED, names::CONTAINERS_RUNNING].map(|metric| spot[metric.name].as_f64());
+    assert_eq!(got, [Some(3.0), Some(2.0)]);
+    assert!(Minute { rounds: 1, ..Minute::new(5) }.metrics("g").is_empty(), "an idle grid says nothing");
+    let none = [(Lane::Spot, Containers { wanted: 0, running: 0 })].into();
+    let idle = Minute { scaled: Ok(Scaled { containers: none, is_held_back: false }), ..Minute::new(5) };
+    assert!(idle.metrics("g").is_empty(), "nor one without containers");
+}
+
+#[tokio::test]
+async fn containers_follow_the_work_and_nothing_is_left_of_them() {
+    let Some(ports) = grid().await else { return };
+    let ecs = FakeEcs::default();
+    let job = on_spot(&ports, 20).await;
+    let minute = scaled(&ports, &ecs, 20).await;
+    // Twenty tasks that nobody knows are taken for 600 s, to be done in 300.
+    assert_eq!((ecs.told(), minute.work), (vec![2], [(Lane::Spot, 600.0)].into()));
+    let containers = minute.scaled.expect("scaled").containers;
+    assert_eq!(containers, [(Lane::Spot, Containers { wanted: 2, running: 0 })].into());
+    scaled(&ports, &ecs, 20).await;
+    assert_eq!(ecs.told(), [2], "nobody is told twice");
+    ports.state().apply_job(job.id, JobEvent::Cancel).await.expect("cancelled");
+    scaled(&ports, &ecs, 0).await;
+    assert_eq!(ecs.told(), [2, 0]);
+}
+
+#[tokio::test]
+async fn containers_end_when_no_job_is_alive() {
+    let Some(ports) = grid().await else { return };
+    let ecs = FakeEcs::with(3);
+    let minute = scaled(&ports, &ecs, 0).await;
+    assert_eq!((minute.rounds, minute.waits, ecs.told()), (1, None, vec![0]));
+    scaled(&ports, &ecs, 0).await;
+    assert_eq!(ecs.told(), [0]);
+}
+
+#[tokio::test]
+async fn what_dispatch_hands_on_is_work_too() {
+    let Some(ports) = grid().await else { return };
+    sealed(&ports, 1).await;
+    let ecs = FakeEcs::default();
+    scaled(&ports, &ecs, 1).await;
+    assert_eq!(ecs.told(), [1]);
+}
+
+#[tokio::test]
+async fn an_ecs_that_refuses_keeps_nothing_else_from_being_done() {
+    let Some(ports) = grid().await else { return };
+    let job = sealed(&ports, 1).await;
+    let lost = submitted(&ports, &job, 0, 2 * limits::HINT_AGE_MS).await.spec.key;
+    let broken = StoreError::Stopped { detail: "no such service".to_owned() };
+    let ecs = FakeEcs { broken: Some(broken.clone()), ..FakeEcs::default() };
+    let minute = scaled(&ports, &ecs, 0).await;
+    assert_eq!((minute.scaled, minute.hints), (Err(broken), 1));
+    assert_eq!(hinted(&ports).await, [lost]);
 }
 
 #[tokio::test]

@@ -1,15 +1,14 @@
-//! How much work containers have before them, by which their number is chosen (`infra/terraform/modules/workers/scaling.tf`).
+//! How much work containers have before them, by which their number is chosen (see [`crate::scale`]).
 //!
-//! It is the tasks that have no outcome yet, in flight included, each taken to last as long as its function's tasks have so far.
-//! Of a function that nobody knows, nothing is told: the messages of its queues, which count for a second each, start the first
-//! container, and its first tasks tell the rest. A job of several functions is taken to be of its first one.
+//! It is the tasks that have no outcome yet, in flight included, each taken to last as long as its function's tasks have so far,
+//! and half a minute where nobody knows. A job of several functions is taken to be of its first one.
 //!
-//! Costs, for each job of these lanes that is not over, a read of its summary and one of its function's estimate a minute.
+//! Costs, for each job of these lanes that is not over, a read of its summary and one of its function's estimate.
 
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
-use sheaf_core::{Job, Lane, TenantId};
+use sheaf_core::{Estimate, Job, JobId, JobState, Lane, Priority, TenantId};
 use sheaf_protocol::{Ports, StateStore, StoreError, sweep::Pages};
 
 /// Jobs looked at at once.
@@ -17,26 +16,84 @@ const CONCURRENT_MAX: usize = 16;
 /// The lanes of containers.
 const LANES: [Lane; 2] = [Lane::Spot, Lane::OnDemand];
 
-/// Seconds of work by lane; nothing of a lane without a job that is not over.
-pub(crate) async fn work<P: Ports>(ports: &P, tenant: &TenantId) -> Result<BTreeMap<Lane, f64>, StoreError> {
-    let (mut pages, mut work) = (Pages::new(true), BTreeMap::new());
+/// The open work of one job of a lane of containers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OpenWork {
+    pub(crate) job: JobId,
+    /// The function that all of it is taken to be of.
+    pub(crate) function: String,
+    pub(crate) lane: Lane,
+    pub(crate) priority: Priority,
+    pub(crate) deadline_ms: Option<u64>,
+    /// Whether its tasks run one after the other.
+    pub(crate) ordered: bool,
+    /// Whether no more tasks can come.
+    pub(crate) sealed: bool,
+    /// Tasks submitted so far.
+    pub(crate) submitted: u64,
+    /// Tasks of chunks that are not over.
+    pub(crate) tasks: u64,
+    /// Chunks that are not over.
+    pub(crate) chunks: u64,
+    pub(crate) estimate: Estimate,
+}
+
+impl OpenWork {
+    /// What is known of how long its tasks take. No job says so itself.
+    pub(crate) fn estimate(&self) -> sheaf_scheduler::Estimate {
+        let seen = |us: f64| (self.estimate.tasks > 0).then_some(us / 1e6);
+        sheaf_scheduler::Estimate {
+            hint_s: None,
+            mean_s: seen(self.estimate.mean_us),
+            p95_s: seen(self.estimate.p95_us),
+        }
+    }
+}
+
+/// The open work of all jobs of these lanes that are not over. A job that cannot be read is logged, and left out.
+pub(crate) async fn open<P: Ports>(ports: &P, tenant: &TenantId) -> Result<Vec<OpenWork>, StoreError> {
+    let (mut pages, mut open) = (Pages::new(true), Vec::new());
     while let Some(jobs) = pages.next(ports, tenant).await? {
-        let jobs = jobs.iter().filter(|job| LANES.contains(&job.options.lane));
-        let seconds = stream::iter(jobs).map(async |job| (job.options.lane, seconds(ports, job).await));
-        for (lane, seconds) in seconds.buffer_unordered(CONCURRENT_MAX).collect::<Vec<_>>().await {
-            match seconds {
-                Ok(seconds) => *work.entry(lane).or_default() += seconds,
+        // What is being cancelled is not run any more.
+        let runs = |job: &&Job| !matches!(job.state, JobState::Cancelling { .. }) && LANES.contains(&job.options.lane);
+        let jobs = stream::iter(jobs.iter().filter(runs)).map(|job| of(ports, job));
+        for work in jobs.buffer_unordered(CONCURRENT_MAX).collect::<Vec<_>>().await {
+            match work {
+                Ok(work) => open.extend(work),
                 Err(error @ StoreError::Damaged { .. }) => tracing::error!(%error, "a job's work is not counted"),
                 Err(error) => return Err(error),
             }
         }
     }
-    Ok(work)
+    // Whatever came back first: the same jobs are the same list.
+    open.sort_unstable_by_key(|work| work.job);
+    Ok(open)
 }
 
-async fn seconds<P: Ports>(ports: &P, job: &Job) -> Result<f64, StoreError> {
+async fn of<P: Ports>(ports: &P, job: &Job) -> Result<Option<OpenWork>, StoreError> {
     let summary = ports.state().summary(job.id).await?;
-    let Some(function) = job.options.functions.first() else { return Ok(0.0) };
-    let open = summary.tasks_submitted.saturating_sub(summary.totals.ended());
-    Ok(open as f64 * ports.state().estimate(function).await.mean_us / 1e6)
+    let Some(function) = job.options.functions.first() else { return Ok(None) };
+    let options = &job.options;
+    Ok(Some(OpenWork {
+        job: job.id,
+        function: function.to_string(),
+        lane: options.lane,
+        priority: options.priority,
+        deadline_ms: options.deadline_ms,
+        ordered: options.ordered,
+        sealed: job.state.seal().is_some(),
+        submitted: summary.tasks_submitted,
+        tasks: summary.tasks_submitted.saturating_sub(summary.totals.ended()),
+        chunks: summary.chunks_submitted.saturating_sub(summary.chunks_ended),
+        estimate: ports.state().estimate(function).await,
+    }))
+}
+
+/// Seconds of work by lane; nothing of a lane without a job that is not over.
+pub(crate) fn seconds(open: &[OpenWork]) -> BTreeMap<Lane, f64> {
+    let mut seconds = BTreeMap::new();
+    for work in open {
+        *seconds.entry(work.lane).or_default() += work.estimate().work_s(work.tasks);
+    }
+    seconds
 }

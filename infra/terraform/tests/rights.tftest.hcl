@@ -97,6 +97,17 @@ run "who_may_what" {
     error_message = "One Lambda reads the stream."
   }
   assert {
+    condition     = toset(concat(lookup(local.who, "ecs:DescribeServices", []), lookup(local.who, "ecs:UpdateService", []))) == toset(["sweep"])
+    error_message = "The sweeper scales the containers."
+  }
+  assert {
+    condition = alltrue([for statement in local.everybodys.sweep : !contains(statement.Action, "ecs:UpdateService") || (
+      alltrue([for resource in statement.Resource : startswith(resource, "arn:aws:ecs:eu-west-1:123456789012:service/night/")]) &&
+      jsonencode(try(statement.Condition, null)) == jsonencode({ ArnEquals = { "ecs:cluster" = ["arn:aws:ecs:eu-west-1:123456789012:cluster/night"] } })
+    )])
+    error_message = "And those of this grid only."
+  }
+  assert {
     condition     = toset(lookup(local.who, "execute-api:Invoke", [])) == toset(["client"])
     error_message = "The API is for clients."
   }

@@ -122,6 +122,22 @@ run "unknown_capacity" {
   expect_failures = [var.workers]
 }
 
+run "unknown_policy" {
+  command = plan
+  variables {
+    workers = { image = "w:1", policy = "greedy" }
+  }
+  expect_failures = [var.workers]
+}
+
+run "containers_that_boot_in_no_time" {
+  command = plan
+  variables {
+    workers = { image = "w:1", boot_s = 0 }
+  }
+  expect_failures = [var.workers]
+}
+
 run "days_of_logs" {
   command = plan
   variables {

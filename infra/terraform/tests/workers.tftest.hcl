@@ -34,9 +34,9 @@ run "fargate" {
     condition = alltrue([for lane, task in module.workers[0].tasks : alltrue([for container in jsondecode(task.container_definitions) :
       container.readonlyRootFilesystem && !container.privileged && container.user != "0:0" && container.user != "root" && container.stopTimeout >= 90 &&
       jsonencode(container.linuxParameters.capabilities.drop) == jsonencode(["ALL"]) &&
-      contains(container.environment, { name = "SHEAF_LANES", value = lane })
+      contains(container.environment, { name = "SHEAF_LANES", value = { spot = "spot", on-demand = "on-demand,spot" }[lane] })
     ])])
-    error_message = "A container cannot write to its root, is not root, has time to drain, and knows its lane."
+    error_message = "A container cannot write to its root, is not root, has time to drain, and knows its lanes: those on demand take both."
   }
   assert {
     condition     = module.functions.deployed.submit.environment[0].variables.SHEAF_SPOT == "1"
@@ -44,30 +44,40 @@ run "fargate" {
   }
 }
 
-run "scaling" {
+run "scaler" {
   command = apply
 
   assert {
-    condition     = alltrue([for target in module.workers[0].scaling.targets : target.min_capacity == 0])
-    error_message = "Down to nothing."
+    condition = jsondecode(module.functions.deployed.sweep.environment[0].variables.SHEAF_CAPACITY) == {
+      cluster = "night", policy = "sheaf", grace_s = 60, drain_s = 300
+      pools = [
+        { service = "night-on-demand", lane = "on-demand", slots = 1, price_per_hour = 0.039496, boot_p95_s = 90, reclaims_per_hour = 0, machines_max = 2 },
+        { service = "night-spot", lane = "spot", slots = 1, price_per_hour = 0.019748, boot_p95_s = 90, reclaims_per_hour = 1, machines_max = 10 },
+      ]
+    }
+    error_message = "The sweeper knows the services, what they cost and how many containers they may have."
   }
   assert {
-    condition = jsonencode([for step in module.workers[0].scaling.steps.spot : [step.from, step.to, step.capacity]]) == jsonencode([
-      [0, 300, 1], [300, 600, 2], [600, 1200, 4], [1200, 2400, 8], [2400, null, 10],
-    ])
-    error_message = "More containers for more work, without a gap, up to the maximum."
+    condition     = alltrue([for name, lambda in module.functions.deployed : name == "sweep" || !contains(keys(lambda.environment[0].variables), "SHEAF_CAPACITY")])
+    error_message = "Nobody else is told."
   }
 }
 
-run "scaling_of_one" {
+run "scaler_as_told" {
   command = apply
   variables {
-    workers = { image = "registry.example.com/sheaf-worker:1", spot_max = 1, on_demand_max = 0 }
+    workers = {
+      image  = "registry.example.com/sheaf-worker:1", spot_max = 1, on_demand_max = 0, capacity = "ec2", cpu = 2048, slots = 3
+      policy = "grace-period", grace_s = 120, drain_s = 600, spot_price = 0.01, reclaims_per_hour = 0.1
+    }
   }
 
   assert {
-    condition     = jsonencode([for step in module.workers[0].scaling.steps.spot : [step.from, step.to, step.capacity]]) == jsonencode([[0, null, 1]])
-    error_message = "One container, for any work."
+    condition = jsondecode(module.functions.deployed.sweep.environment[0].variables.SHEAF_CAPACITY) == {
+      cluster = "night", policy = "grace-period", grace_s = 120, drain_s = 600
+      pools   = [{ service = "night-spot", lane = "spot", slots = 3, price_per_hour = 0.01, boot_p95_s = 180, reclaims_per_hour = 0.1, machines_max = 1 }]
+    }
+    error_message = "What is set counts."
   }
   assert {
     condition     = keys(module.workers[0].services) == ["spot"]
@@ -75,15 +85,15 @@ run "scaling_of_one" {
   }
 }
 
-run "no_scaling" {
+run "by_hand" {
   command = apply
   variables {
     workers = { image = "registry.example.com/sheaf-worker:1", scaling = false }
   }
 
   assert {
-    condition     = length(module.workers[0].scaling.targets) == 0
-    error_message = "It can be turned off."
+    condition     = !contains(keys(module.functions.deployed.sweep.environment[0].variables), "SHEAF_CAPACITY") && length(lookup(local.who, "ecs:UpdateService", [])) == 0
+    error_message = "It can be turned off: then the sweeper has no business with containers."
   }
 }
 

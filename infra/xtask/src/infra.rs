@@ -190,6 +190,32 @@ mod tests {
     }
 
     #[test]
+    fn the_scaler_is_told_what_it_asks() {
+        let code = text("functions/sweep/src/scale/settings.rs");
+        let asked = |of: &str| -> BTreeSet<String> {
+            between(between(&code, of, "\n}")[0], "pub(crate) ", ":").into_iter().map(str::to_owned).collect()
+        };
+        let keys = |block: &str| -> BTreeSet<String> {
+            block.lines().filter_map(|line| Some(line.split_once(" = ")?.0.trim().to_owned())).collect()
+        };
+        let pools = text("infra/terraform/modules/workers/capacity.tf");
+        assert_eq!(keys(&between(&pools, "local.services : {", "}]")[0]), asked("struct ServicePool {"));
+        let outputs = text("infra/terraform/modules/workers/outputs.tf");
+        assert_eq!(keys(&between(&outputs, "told = jsonencode({", "})")[0]), asked("struct Capacity {"));
+        assert!(text("infra/terraform/modules/functions/main.tf").contains("SHEAF_CAPACITY = "));
+
+        let policies = text("shared/scheduler/src/policy.rs");
+        let named = between(&policies, " => \"", "\", \"");
+        let variables = text("infra/terraform/variables.tf");
+        let known = between(&variables, "[\"fixed\"", "]");
+        let known: BTreeSet<&str> = known[0].split('"').skip(1).step_by(2).collect();
+        assert_eq!(known.len() + 1, named.len(), "{named:?}");
+        for policy in named.iter().filter(|name| **name != "fixed") {
+            assert!(known.contains(policy), "Terraform knows no policy {policy}");
+        }
+    }
+
+    #[test]
     fn programs_are_told_what_they_ask() {
         let main = text("infra/terraform/main.tf");
         let asked = [

@@ -11,6 +11,7 @@
 
 mod backlog;
 mod blobs;
+mod capacity;
 pub mod direct;
 mod fault;
 mod invoke;
@@ -34,6 +35,7 @@ pub mod stream;
 pub use aws_config::SdkConfig;
 pub use backlog::Backlog;
 pub use blobs::AwsBlobs;
+pub use capacity::{ServiceCounts, Services};
 pub use direct::{SLOTS_DEFAULT, grid_view};
 pub use invoke::LambdaInvoker;
 pub use meter::Meter;

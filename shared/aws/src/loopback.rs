@@ -107,6 +107,21 @@ pub async fn wait_for_table(config: &SdkConfig, table: &str) {
     panic!("the table did not become active");
 }
 
+/// Makes a cluster with a service that shall have no container, and that could not start any.
+///
+/// # Panics
+/// When they cannot be made.
+pub async fn create_service(config: &SdkConfig, cluster: &str, name: &str) {
+    let client = aws_sdk_ecs::Client::new(config);
+    client.create_cluster().cluster_name(cluster).send().await.expect("a cluster");
+    let container =
+        aws_sdk_ecs::types::ContainerDefinition::builder().name("worker").image("registry.example.com/worker");
+    let task = client.register_task_definition().family(name).container_definitions(container.build());
+    task.send().await.expect("a task definition");
+    let service = client.create_service().cluster(cluster).service_name(name).task_definition(name).desired_count(0);
+    service.send().await.expect("a service");
+}
+
 /// Spoils what is stored of a chunk.
 ///
 /// # Panics

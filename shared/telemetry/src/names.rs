@@ -80,6 +80,10 @@ pub const OLDEST_PENDING: Metric = seconds("oldest_pending_seconds");
 pub const BACKLOG: Metric = count("backlog_hints");
 /// Work that the containers of a [`LANE`] have before them, in flight included.
 pub const WORK: Metric = seconds("work_seconds");
+/// Containers of a [`LANE`] that the scaler wants.
+pub const CONTAINERS_WANTED: Metric = count("containers_wanted");
+/// Containers of a [`LANE`] that run, as ECS counts them.
+pub const CONTAINERS_RUNNING: Metric = count("containers_running");
 /// Records of the table's stream that could not be read and were passed over.
 pub const STREAM_POISON: Metric = count("stream_poison_total");
 /// Notifications that were refused for good and given up.
@@ -93,7 +97,7 @@ pub const fn outcome(outcome: Outcome) -> &'static str {
 }
 
 /// All metrics.
-pub const ALL: [Metric; 23] = [
+pub const ALL: [Metric; 25] = [
     CHUNKS_CLAIMED,
     CHUNKS_FINISHED,
     CHUNKS_RELEASED,
@@ -114,6 +118,8 @@ pub const ALL: [Metric; 23] = [
     OLDEST_PENDING,
     BACKLOG,
     WORK,
+    CONTAINERS_WANTED,
+    CONTAINERS_RUNNING,
     STREAM_POISON,
     NOTIFICATIONS_LOST,
     REQUESTS,

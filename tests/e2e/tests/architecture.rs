@@ -65,6 +65,7 @@ const FUNCTION: &[&str] = &[
     "sheaf-http",
     "sheaf-host",
     "sheaf-aws",
+    "sheaf-scheduler",
     "sheaf-telemetry",
     "sheaf-protocol",
     "sheaf-api",

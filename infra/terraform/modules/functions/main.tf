@@ -7,7 +7,8 @@ locals {
     dispatch = { package = "sheaf-dispatch", memory_mb = 1769, timeout_s = var.timeouts.dispatch } # One whole core.
     result   = { package = "sheaf-result", memory_mb = 512, timeout_s = 60 }
     read     = { package = "sheaf-result", memory_mb = 1024, timeout_s = 29 }
-    # Sweeps every 15 s within its minute while jobs are alive; the rest is for ending the last round. Two at once do no harm.
+    # Sweeps and scales every 15 s within its minute while jobs are alive; the rest is for ending the last round. Two at once do no
+    # harm.
     sweep = { package = "sheaf-sweep", memory_mb = 256, timeout_s = 75 }
   }
   lambdas = { for name, default in local.defaults : name => {
@@ -50,7 +51,7 @@ resource "aws_lambda_function" "this" {
   reserved_concurrent_executions = each.value.reserved_concurrency
 
   environment {
-    variables = var.environment
+    variables = merge(var.environment, each.key == "sweep" && var.capacity != null ? { SHEAF_CAPACITY = var.capacity.told } : {})
   }
 
   tracing_config {

@@ -10,6 +10,12 @@ locals {
   # What an event source asks for on behalf of its Lambda, and what the worker does with the hints it was given.
   receive = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility", "sqs:GetQueueUrl"]
   notify  = [for arn in var.event_bus_arn[*] : { Action = ["events:PutEvents"], Resource = [arn] }]
+  # How many containers there are, of the grid's own services only.
+  scale = [for capacity in var.capacity[*] : {
+    Action    = ["ecs:DescribeServices", "ecs:UpdateService"]
+    Resource  = capacity.service_arns
+    Condition = { ArnEquals = { "ecs:cluster" = [capacity.cluster_arn] } }
+  }]
   tracing = var.xray ? [{ Action = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], Resource = ["*"] }] : []
 
   # The API's writes: a job, its chunks, its seal, cancel and retry; functions.
@@ -102,25 +108,25 @@ locals {
       statements = []
     }
     sweep = {
-      description = "Finds what was forgotten, and removes what is past its retention"
+      description = "Finds what was forgotten, removes what is past its retention, and scales the containers"
       table = [
-        { actions = ["GetItem", "BatchGetItem", "Query"], partitions = ["S#*", "C#*", "E#*"] },
+        { actions = ["GetItem", "BatchGetItem", "Query"], partitions = ["S#*", "C#*", "E#*", "W"] },
         { actions = ["UpdateItem", "DeleteItem", "BatchWriteItem"], partitions = ["S#*", "C#*"] },
         { actions = ["PutItem"], partitions = ["E#*"] },
       ]
       indexes = ["jobs", "alive", "due"]
       objects = [{ actions = ["DeleteObject"], prefixes = ["p/", "r/", "l/", "k/"] }]
       missing = false
-      statements = [
+      statements = concat(local.scale, [
         local.send_hints,
-        # How many hints wait, for the metrics.
+        # How many hints wait, for the metrics and the scaler.
         { Action = ["sqs:GetQueueAttributes"], Resource = local.lane_arns },
         {
           Action    = ["s3:ListBucket"]
           Resource  = [var.bucket.arn]
           Condition = { StringLike = { "s3:prefix" = ["p/*", "r/*", "l/*", "k/*"] } }
         },
-      ]
+      ])
     }
   }
 }

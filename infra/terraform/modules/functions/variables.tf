@@ -72,6 +72,11 @@ variable "invoke_arns" {
   type        = list(string)
 }
 
+variable "capacity" {
+  description = "The services of ECS that the sweeper scales, and what it is told of them; null for none."
+  type        = object({ cluster_arn = string, service_arns = list(string), told = string })
+}
+
 variable "event_bus_arn" {
   description = "Bus that hears of jobs that have ended, or null."
   type        = string

@@ -11,6 +11,7 @@ locals {
       [[local.namespace, "orphan_hints_total", "grid", var.grid, "lane", "lambda"]],
     ) },
     { title = "Messages in queues", stat = "Maximum", metrics = [for queue in concat(var.queues, values(var.dead)) : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue]] },
+    { title = "Containers that are wanted, and that run", stat = "Maximum", metrics = [for pair in setproduct(["containers_wanted", "containers_running"], ["spot", "on-demand"]) : [local.namespace, pair[0], "grid", var.grid, "lane", pair[1]]] },
     { title = "Lambdas at once", stat = "Maximum", metrics = [for name in values(var.functions) : ["AWS/Lambda", "ConcurrentExecutions", "FunctionName", name]] },
     { title = "Errors of Lambdas", stat = "Sum", metrics = [for pair in setproduct(["Errors", "Throttles"], values(var.functions)) : ["AWS/Lambda", pair[0], "FunctionName", pair[1]]] },
     { title = "Requests to the API", stat = "Sum", metrics = [for metric in ["Count", "4xx", "5xx"] : ["AWS/ApiGateway", metric, "ApiId", var.api_id]] },

@@ -1,18 +1,22 @@
-# Containers for long tasks: a service per lane, each from nothing up to its maximum.
+# Containers for long tasks: a service per lane, each from nothing up to its maximum. How many there are is the scaler's to say
+# (capacity.tf).
 
 locals {
   on_ec2 = var.settings.capacity == "ec2"
   # A strategy names capacity of Fargate or of EC2, never of both.
   lanes = {
     spot = {
-      max = var.settings.spot_max
-      ec2 = local.on_ec2
+      max   = var.settings.spot_max
+      takes = "spot"
+      ec2   = local.on_ec2
       providers = local.on_ec2 ? { (one(aws_ecs_capacity_provider.fleet[*].name)) = 100 } : {
         for name, weight in { FARGATE_SPOT = 100 - var.settings.on_demand_share, FARGATE = var.settings.on_demand_share } : name => weight if weight > 0
       }
     }
     on-demand = {
-      max       = var.settings.on_demand_max
+      max = var.settings.on_demand_max
+      # Also what waits for spot: so a deadline is kept that spot would miss.
+      takes     = "on-demand,spot"
       ec2       = false
       providers = { FARGATE = 100 }
     }
@@ -61,7 +65,7 @@ locals {
       privileged             = false
       # The most that Fargate gives. Of the two minutes that a spot instance has, its agent takes some.
       stopTimeout     = 120
-      environment     = [for name, value in merge(local.environment, { SHEAF_LANES = lane, SHEAF_STOP_S = service.ec2 ? "90" : "110" }) : { name = name, value = value }]
+      environment     = [for name, value in merge(local.environment, { SHEAF_LANES = service.takes, SHEAF_STOP_S = service.ec2 ? "90" : "110" }) : { name = name, value = value }]
       mountPoints     = [{ sourceVolume = "scratch", containerPath = "/scratch", readOnly = false }]
       linuxParameters = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }
       logConfiguration = {
@@ -141,7 +145,7 @@ resource "aws_ecs_service" "this" {
     }
   }
 
-  # Follows the work.
+  # Follows the work: the scaler sets it.
   lifecycle {
     ignore_changes = [desired_count]
   }

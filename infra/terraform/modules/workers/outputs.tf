@@ -23,7 +23,17 @@ output "fleet" {
   value       = one(aws_autoscaling_group.fleet[*])
 }
 
-output "scaling" {
-  description = "How many containers there are for how much work, by lane."
-  value       = { targets = aws_appautoscaling_target.this, steps = local.steps }
+output "capacity" {
+  description = "What the scaler is told and what it may scale; null when containers are scaled by hand, or there can be none."
+  value = !var.settings.scaling || length(local.pools) == 0 ? null : {
+    cluster_arn  = aws_ecs_cluster.this.arn
+    service_arns = [for service in aws_ecs_service.this : service.id]
+    told = jsonencode({
+      cluster = aws_ecs_cluster.this.name
+      policy  = var.settings.policy
+      grace_s = var.settings.grace_s
+      drain_s = var.settings.drain_s
+      pools   = local.pools
+    })
+  }
 }

@@ -4,7 +4,7 @@ variable "grid" {
 }
 
 variable "region" {
-  description = "Region, for logs and for what scaling names."
+  description = "Region, for logs."
   type        = string
 }
 
@@ -16,22 +16,28 @@ variable "architecture" {
 variable "settings" {
   description = "The variable workers of the root module."
   type = object({
-    image              = string
-    cpu                = number
-    memory_mb          = number
-    disk_gb            = number
-    slots              = number
-    spot_max           = number
-    on_demand_max      = number
-    seconds_per_worker = number
-    scaling            = bool
-    capacity           = string
-    on_demand_share    = number
-    instance_types     = list(string)
-    instance_max       = number
-    vpc_id             = string
-    subnet_ids         = list(string)
-    public_ip          = bool
+    image             = string
+    cpu               = number
+    memory_mb         = number
+    disk_gb           = number
+    slots             = number
+    spot_max          = number
+    on_demand_max     = number
+    scaling           = bool
+    policy            = string
+    grace_s           = number
+    drain_s           = number
+    boot_s            = number
+    spot_price        = number
+    on_demand_price   = number
+    reclaims_per_hour = number
+    capacity          = string
+    on_demand_share   = number
+    instance_types    = list(string)
+    instance_max      = number
+    vpc_id            = string
+    subnet_ids        = list(string)
+    public_ip         = bool
   })
 }
 

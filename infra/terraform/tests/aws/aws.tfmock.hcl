@@ -70,7 +70,14 @@ mock_resource "aws_iam_instance_profile" {
 }
 
 mock_resource "aws_ecs_cluster" {
-  defaults = { id = "arn:aws:ecs:eu-west-1:123456789012:cluster/night" }
+  defaults = {
+    id  = "arn:aws:ecs:eu-west-1:123456789012:cluster/night"
+    arn = "arn:aws:ecs:eu-west-1:123456789012:cluster/night"
+  }
+}
+
+mock_resource "aws_ecs_service" {
+  defaults = { id = "arn:aws:ecs:eu-west-1:123456789012:service/night/night-spot" }
 }
 
 mock_resource "aws_ecs_task_definition" {
@@ -83,10 +90,6 @@ mock_resource "aws_autoscaling_group" {
 
 mock_resource "aws_launch_template" {
   defaults = { id = "lt-0123456789abcdef0" }
-}
-
-mock_resource "aws_appautoscaling_policy" {
-  defaults = { arn = "arn:aws:autoscaling:eu-west-1:123456789012:scalingPolicy:1" }
 }
 
 mock_resource "aws_iam_role" {

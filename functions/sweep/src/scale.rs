@@ -1,0 +1,148 @@
+//! The scaler: how many containers each service of the grid shall have.
+//!
+//! It looks at the open work, the workers that were heard of and the counts of ECS, asks a policy of `shared/scheduler`, and says
+//! to ECS what is wanted: totals, never differences. So it may run twice at once, break off anywhere, or be left out for a while.
+//! What it remembers between two rounds is lost with its process, and costs some tuning.
+//!
+//! It stops no container. It lowers a count, never below the number of containers that hold chunks, and ECS takes away one
+//! that is not protected: workers protect themselves while they hold chunks.
+
+mod plan;
+mod settings;
+mod shortage;
+mod snapshot;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use sheaf_aws::{ServiceCounts, Services};
+use sheaf_core::Lane;
+use sheaf_protocol::{Clock, Ports, StateStore, StoreError};
+
+use crate::work::OpenWork;
+use plan::{Memory, Plan, Target};
+pub(crate) use settings::Capacity;
+use snapshot::Seen;
+
+/// What the scaler asks of ECS.
+pub(crate) trait Ecs {
+    /// How services stand, in the order of their names.
+    async fn describe(&self, names: &[String]) -> Result<Vec<ServiceCounts>, StoreError>;
+    /// Says how many containers a service shall have.
+    async fn set_desired(&self, name: &str, desired: u32) -> Result<(), StoreError>;
+}
+
+impl Ecs for Services {
+    async fn describe(&self, names: &[String]) -> Result<Vec<ServiceCounts>, StoreError> {
+        self.describe(names).await
+    }
+
+    async fn set_desired(&self, name: &str, desired: u32) -> Result<(), StoreError> {
+        self.set_desired(name, desired).await
+    }
+}
+
+/// Containers of a lane, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Containers {
+    /// So many the policy wants.
+    pub(crate) wanted: u32,
+    /// So many run.
+    pub(crate) running: u32,
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Scaled {
+    /// By lane.
+    pub(crate) containers: BTreeMap<Lane, Containers>,
+    /// Whether fewer containers are wanted than there shall be for now, since some hold chunks.
+    pub(crate) is_held_back: bool,
+}
+
+/// The scaler of a grid.
+#[derive(Debug)]
+pub(crate) struct Scaler<E> {
+    settings: Capacity,
+    ecs: E,
+    memory: Mutex<Memory>,
+}
+
+impl<E: Ecs> Scaler<E> {
+    pub(crate) fn new(settings: Capacity, ecs: E) -> Self {
+        Self { settings, ecs, memory: Mutex::default() }
+    }
+
+    /// One round, given the open work and the hints that wait. Costs a request to ECS, another for each service whose count
+    /// changes, and a query for the workers.
+    pub(crate) async fn round<P: Ports>(
+        &self,
+        ports: &P,
+        work: &[OpenWork],
+        hints: &BTreeMap<Lane, u64>,
+    ) -> Result<Scaled, StoreError> {
+        let names: Vec<String> = self.settings.pools.iter().map(|pool| pool.service.clone()).collect();
+        let services = self.ecs.describe(&names).await?;
+        let workers = ports.state().workers().await?;
+        let seen = Seen { now_ms: ports.clock().now_ms(), work, hints, workers, services };
+        let plan = plan::plan(&self.settings, &seen, &mut self.memory());
+        self.carry_out(&plan).await?;
+        self.memory().carried_out();
+        Ok(Scaled::of(&plan))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says to ECS what has changed. One service that cannot be scaled holds up no other.
+    async fn carry_out(&self, plan: &Plan) -> Result<(), StoreError> {
+        if plan.is_news || plan.targets.iter().any(Target::changes) {
+            log(plan);
+        }
+        let mut failed = None;
+        for target in plan.targets.iter().filter(|target| target.changes()) {
+            if let Err(error) = self.ecs.set_desired(&target.service, target.target).await {
+                tracing::warn!(service = target.service, target = target.target, %error, "the count was not set");
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// One line that says what was decided, and why.
+fn log(plan: &Plan) {
+    let counts = plan.targets.iter().map(|target| {
+        let Target { service, desired, target, wanted, running, .. } = target;
+        format!("{service}: {wanted} wanted, {running} run, {desired} asked for before, {target} now")
+    });
+    let infeasible: Vec<&str> = plan.decision.infeasible.iter().map(|late| late.job.as_str()).collect();
+    tracing::info!(
+        policy = plan.decision.policy,
+        services = ?counts.collect::<Vec<_>>(),
+        reasons = ?plan.decision.reasons,
+        late_jobs = ?infeasible,
+        "containers"
+    );
+}
+
+impl Scaled {
+    fn of(plan: &Plan) -> Self {
+        let of_lane = |target: &Target| (target.lane, Containers { wanted: target.wanted, running: target.running });
+        Self {
+            containers: plan.targets.iter().map(of_lane).collect(),
+            is_held_back: plan.targets.iter().any(|target| target.wanted < target.target),
+        }
+    }
+
+    /// Whether there is nothing to tell of.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.containers.values().all(|containers| containers.wanted == 0 && containers.running == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;
