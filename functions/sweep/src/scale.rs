@@ -7,6 +7,7 @@
 //! It stops no container. It lowers a count, never below the number of containers that hold chunks, and ECS takes away one
 //! that is not protected: workers protect themselves while they hold chunks.
 
+mod hedge;
 mod plan;
 mod settings;
 mod shortage;
@@ -18,8 +19,8 @@ use std::{
 };
 
 use sheaf_aws::{ServiceCounts, Services};
-use sheaf_core::Lane;
-use sheaf_protocol::{Clock, Ports, StateStore, StoreError};
+use sheaf_core::{ChunkKey, Lane};
+use sheaf_protocol::{Clock, Ports, StateStore, StoreError, work};
 
 use crate::work::OpenWork;
 use plan::{Memory, Plan, Target};
@@ -76,7 +77,7 @@ impl<E: Ecs> Scaler<E> {
     }
 
     /// One round, given the open work and the hints that wait. Costs a request to ECS, another for each service whose count
-    /// changes, and a query for the workers.
+    /// changes, and a query for the workers; where second copies are wanted, a read of the chunks and a send.
     pub(crate) async fn round<P: Ports>(
         &self,
         ports: &P,
@@ -88,9 +89,22 @@ impl<E: Ecs> Scaler<E> {
         let workers = ports.state().workers().await?;
         let seen = Seen { now_ms: ports.clock().now_ms(), work, hints, workers, services };
         let plan = plan::plan(&self.settings, &seen, &mut self.memory());
+        let copied = self.memory().hedges(&plan.decision, &seen.workers);
         self.carry_out(&plan).await?;
+        self.hedge(ports, copied).await?;
         self.memory().carried_out();
         Ok(Scaled::of(&plan))
+    }
+
+    /// Asks for second copies of chunks that containers on spot hold, where containers on demand have nothing to do.
+    async fn hedge<P: Ports>(&self, ports: &P, copied: Vec<ChunkKey>) -> Result<(), StoreError> {
+        if copied.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(?copied, "second copies are asked for");
+        let chunks = ports.state().chunks(&copied).await?;
+        work::hedge(ports, &chunks.into_iter().flatten().collect::<Vec<_>>()).await;
+        Ok(())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

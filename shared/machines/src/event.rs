@@ -94,6 +94,11 @@ pub enum What {
         /// For how long it was frozen, in seconds of the plan.
         frozen_s: f64,
     },
+    /// Second copies were asked for, of tasks that run where they may be taken away.
+    Hedged {
+        /// The tasks, by their places in the job.
+        tasks: Vec<usize>,
+    },
     /// A machine was told to end, as it is wanted no longer.
     Draining {
         /// Its number.
@@ -117,7 +122,7 @@ pub enum What {
 
 impl What {
     /// What each is called where it is written down.
-    const NAMES: [&'static str; 11] = [
+    const NAMES: [&'static str; 12] = [
         "decided",
         "requested",
         "refused",
@@ -127,6 +132,7 @@ impl What {
         "noticed",
         "hibernated",
         "resumed",
+        "hedged",
         "draining",
         "ended",
     ];

@@ -22,6 +22,7 @@ use tokio::{process::Child, time::Instant};
 use crate::{
     event::{Event, What, Why},
     faults::Fates,
+    hedge::{Hedged, lanes},
     machine::{Machine, State},
     record::MachineRecord,
 };
@@ -92,6 +93,8 @@ pub struct Launch {
     pub host: String,
     /// Tasks it runs at once.
     pub slots: u32,
+    /// Where it takes them from.
+    pub lanes: &'static [Lane],
 }
 
 /// The grid that machines work for.
@@ -106,6 +109,9 @@ pub trait Grid {
 
     /// Gives back what a worker holds, whose process has ended or is frozen; answers what that was.
     fn give_back(&self, worker: &WorkerId, reason: ReleaseReason) -> impl Future<Output = Vec<ChunkKey>> + Send;
+
+    /// Asks for second copies of tasks, by their places in [`Self::look`], of workers that take the lane `on-demand`.
+    fn hedge(&self, tasks: &[usize]) -> impl Future<Output = ()> + Send;
 
     /// Hears that everything of a worker has ended for good: what it left behind is nobody's any more.
     fn ended(&self, _worker: &WorkerId) {}
@@ -124,8 +130,10 @@ pub struct Fleet<'a> {
     looked_s: f64,
     /// When the policy is asked next.
     pub(crate) decide_s: f64,
-    decided: Decision,
+    pub(crate) decided: Decision,
     waiting_before: u64,
+    /// Attempts of which second copies were asked for.
+    pub(crate) hedged: Vec<Hedged>,
     tell: Box<dyn FnMut(&Event) + Send + 'a>,
 }
 
@@ -148,6 +156,7 @@ impl<'a> Fleet<'a> {
             decide_s,
             decided,
             waiting_before,
+            hedged: Vec::new(),
             tell: Box::new(tell),
         }
     }
@@ -221,6 +230,7 @@ impl<'a> Fleet<'a> {
             self.decide_s = now_s + self.spec.settings.period_s;
             let decision = self.decided.clone();
             self.carry_out(&decision, now_s, grid).await;
+            self.hedge(&tasks, now_ms(), grid).await;
         }
     }
 
@@ -282,7 +292,8 @@ impl<'a> Fleet<'a> {
         let pool = &self.spec.pools[machine.pool].pool;
         let market = pool.market.as_str();
         let host = format!("{} {market} {}", pool.machine, machine.id);
-        let launch = Launch { worker: machine.worker.clone(), host, slots: pool.slots };
+        let (worker, lanes) = (machine.worker.clone(), lanes(pool.market));
+        let launch = Launch { worker, host, slots: pool.slots, lanes };
         match grid.start(&launch) {
             Ok(child) => machine.boot(child),
             Err(error) => {
@@ -407,7 +418,7 @@ impl<'a> Fleet<'a> {
     }
 
     /// Whether nobody takes away the machine of a worker.
-    fn stays(&self, worker: &WorkerId) -> bool {
+    pub(crate) fn stays(&self, worker: &WorkerId) -> bool {
         let machine = self.machines.iter().find(|machine| machine.worker == *worker);
         machine.is_some_and(|machine| self.spec.pools[machine.pool].pool.market == Lane::OnDemand)
     }

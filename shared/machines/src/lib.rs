@@ -10,14 +10,15 @@
 //! what that writes later is refused. No task is charged for it, and none waits for a lease to run out.
 //!
 //! Time is counted in seconds of the plan: with a [time scale](FleetSpec::time_scale) of 60, a boot of a minute takes a
-//! second here. Machines are as fast as this one, whatever their type; second copies of tasks, which a policy may allow, are not
-//! made.
+//! second here. Machines are as fast as this one, whatever their type. Where the policy says so, machines that stay run second
+//! copies of what runs on those that may be taken away.
 
 mod checkpoint;
 mod event;
 mod faults;
 mod fleet;
 mod freeze;
+mod hedge;
 mod life;
 mod machine;
 mod record;

@@ -150,6 +150,8 @@ pub struct Lives {
     pub refusals: Vec<Refusal>,
     /// What the policy answered, whenever it was something else than before.
     pub decisions: Vec<Decided>,
+    /// Second copies that were asked for.
+    pub copies: usize,
     /// When the last thing happened, in seconds of the plan.
     pub until_s: f64,
     /// Seconds of the plan that pass in a second; 1 where too little has happened to tell.
@@ -184,6 +186,7 @@ impl Lives {
                 let (decision, pools) = (decision.clone(), pools.clone());
                 return self.decisions.push(Decided { at_s, decision, pools });
             }
+            What::Hedged { tasks } => return self.copies += tasks.len(),
             What::Refused { r#type, market, .. } => {
                 return self.refusals.push(Refusal { at_s, r#type: r#type.clone(), market: *market });
             }
@@ -211,7 +214,7 @@ impl Lives {
 impl Life {
     fn take(&mut self, what: &What, at_s: f64) {
         match what {
-            What::Decided { .. } | What::Refused { .. } | What::Requested { .. } => {}
+            What::Decided { .. } | What::Refused { .. } | What::Requested { .. } | What::Hedged { .. } => {}
             What::Up { worker, .. } => {
                 (self.worker, self.up_s) = (Some(worker.clone()), Some(at_s));
                 self.begin(at_s, Phase::Idle);

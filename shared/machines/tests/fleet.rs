@@ -77,6 +77,8 @@ impl Grid for Fake {
         self.given_back.lock().expect("nobody panicked").push((worker.clone(), reason));
         vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 0 }]
     }
+
+    async fn hedge(&self, _: &[usize]) {}
 }
 
 fn spec(faults: Faults, notice_s: f64) -> FleetSpec {

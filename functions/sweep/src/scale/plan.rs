@@ -1,9 +1,11 @@
 //! What is wanted, and what is said to ECS about it. Pure.
 
-use sheaf_core::Lane;
+use sheaf_api::wire::WorkerView;
+use sheaf_core::{ChunkKey, Lane};
 use sheaf_scheduler::{Decision, PolicyName, Settings, Snapshot};
 
 use super::{
+    hedge::Copied,
     settings::Capacity,
     snapshot::{Seen, Standing, Traces, snapshot},
 };
@@ -15,11 +17,17 @@ pub(crate) struct Memory {
     /// Of the policy asked about work that runs on demand only.
     on_demand: sheaf_scheduler::Memory,
     traces: Traces,
+    copied: Copied,
     /// What was wanted of each pool, if this process has said so already.
     said: Option<Vec<u32>>,
 }
 
 impl Memory {
+    /// The chunks of which second copies are to be asked for.
+    pub(crate) fn hedges(&mut self, decision: &Decision, workers: &[WorkerView]) -> Vec<ChunkKey> {
+        self.copied.next(decision, workers)
+    }
+
     /// The round that was planned last has been carried out. One that was not is planned again as if it had not been.
     pub(crate) fn carried_out(&mut self) {
         self.traces.carried_out();

@@ -11,7 +11,7 @@ use clap::Args;
 use sheaf_api::Code;
 use sheaf_core::{Chunk, ChunkKey, ChunkState, JobId, ReleaseReason, WorkerId, limits};
 use sheaf_machines::{Event, Fleet, FleetSpec, Grid, Launch, MachineRecord, TaskNow};
-use sheaf_protocol::{Ports, StateStore};
+use sheaf_protocol::{Ports, StateStore, work};
 use sheaf_scheduler::{
     PolicyName, Settings as Told,
     formats::spot,
@@ -224,6 +224,7 @@ impl Grid for Local<'_> {
         command
             .args(["worker", "start", "--notices", "--output", "id", "--host", &launch.host])
             .args(["--id", &launch.worker.to_string(), "--slots", &launch.slots.to_string()])
+            .args(launch.lanes.iter().flat_map(|lane| ["--lane", lane.as_str()]))
             .arg("--grid")
             .arg(&self.directory)
             .arg("--scratch")
@@ -246,6 +247,15 @@ impl Grid for Local<'_> {
             tracing::warn!(%worker, %error, "what a machine held waits for its lease to run out");
             Vec::new()
         })
+    }
+
+    async fn hedge(&self, tasks: &[usize]) {
+        let numbers = tasks.iter().filter_map(|&task| u32::try_from(task).ok());
+        let keys: Vec<ChunkKey> = numbers.map(|number| ChunkKey { job: self.job, number }).collect();
+        match self.grid.ports().state().chunks(&keys).await {
+            Ok(chunks) => work::hedge(self.grid.ports(), &chunks.into_iter().flatten().collect::<Vec<_>>()).await,
+            Err(error) => tracing::warn!(%error, "second copies are not made"),
+        }
     }
 
     fn ended(&self, worker: &WorkerId) {

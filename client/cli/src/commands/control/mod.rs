@@ -11,7 +11,7 @@ use sheaf_api::{
     Api, Code,
     wire::{CreateJob, JobView, PutFunction},
 };
-use sheaf_core::{FunctionKind, JobId, Manifest, limits};
+use sheaf_core::{FunctionKind, JobId, Lane, Manifest, limits};
 use sheaf_machines::FleetSpec;
 use sheaf_scheduler::{formats::map::PlanMap, plan::PlanTable, simulate::Entry};
 
@@ -63,19 +63,21 @@ pub(crate) struct Control {
 
 /// Starts a command and keeps what it prints; it appears under its name only when it is whole, so that an attempt which was
 /// cut short leaves nothing there. One that wakes on a machine that was frozen, and finds that another has begun meanwhile,
-/// leaves its results alone. The wish for a last checkpoint is not passed on, since it ends commands that do not expect it. No
+/// leaves its results alone; so does a second copy (attempt 0), which runs beside the attempt that it is a copy of, once there are
+/// results. The wish for a last checkpoint is not passed on, since it ends commands that do not expect it. No
 /// braces: they would be placeholders.
 const SCRIPT: &str = r#"
 overtaken() (
+  [ "$SHEAF_EPOCH" -gt 0 ] || [ ! -e "$1/data" ] || exit 0
   for attempt in "$1"/.data.*/attempt "$1"/data/attempt; do
-    [ -f "$attempt" ] && [ "$(cat "$attempt")" -gt "$SHEAF_EPOCH" ] && exit 0
+    [ -f "$attempt" ] && [ "$SHEAF_EPOCH" -gt 0 ] && [ "$(cat "$attempt")" -gt "$SHEAF_EPOCH" ] && exit 0
   done
   exit 1
 )
 trap : USR1
 cd "$1" || exit 126
 overtaken "$2" && exit 126
-rm -rf "$2"/.data.*
+[ "$SHEAF_EPOCH" -eq 0 ] || rm -rf "$2"/.data.[1-9]*
 part="$2/.data.$SHEAF_EPOCH"
 mkdir -p "$part" && echo "$SHEAF_EPOCH" >"$part/attempt" || exit 126
 sh -c "$3" >"$part/stdout" 2>"$part/stderr"
@@ -83,10 +85,13 @@ code=$?
 overtaken "$2" && exit 126
 echo "$code" >"$part/exit_code" || exit 126
 rm -rf "$2/data" && mv "$part" "$2/data" || exit 126
+rm -rf "$2/.data.0"
 tail -c 4096 "$2/data/stderr" >&2
 exit "$code"
 "#;
 
+/// What the script calls a result that is not whole.
+const PART: &str = ".data.";
 /// Seconds of the plan between two checkpoints where nobody says anything else.
 const CHECKPOINT_EVERY_S: f64 = limits::CHECKPOINT_EVERY_MS_DEFAULT as f64 / 1e3;
 
@@ -171,6 +176,8 @@ impl Control {
         let create = CreateJob {
             name: run.entry.name.clone(),
             deadline_ms: Some(text::now_ms() + (self.asked.deadline / time_scale * 1e3) as u64),
+            // Machines take their tasks from there, and second copies from the lane of those that stay.
+            lane: if fleet.is_some() { Lane::Spot } else { Lane::default() },
             ..CreateJob::new(feed::job_id(), vec![function.reference.to_string()])
         };
         Ok(api.create_job(create).await?)
@@ -204,12 +211,23 @@ impl Control {
             never = fleet.run(&local) => match never {},
         };
         fleet.close(&local).await;
+        leave_results(folder, &names);
         let ran = Ran { machines: fleet.records(), chunks: local.chunks().await.unwrap_or_default() };
         drop(fleet);
         let waited = waited?;
         events.close()?;
         figures::write(folder, &names, &ran, job.job.created_at_ms, scale)?;
         Ok((waited, Figures::of(&ran, self.asked.policy, scale)))
+    }
+}
+
+/// Removes what attempts have left behind that were cut short, now that none runs any more. What cannot be removed does no harm.
+fn leave_results(folder: &Path, tasks: &[&str]) {
+    let left = tasks.iter().filter_map(|task| std::fs::read_dir(folder.join(task)).ok()).flatten().flatten();
+    for part in left.filter(|entry| entry.file_name().to_string_lossy().starts_with(PART)) {
+        if let Err(error) = std::fs::remove_dir_all(part.path()) {
+            tracing::debug!(path = %part.path().display(), %error, "a part of a result is left");
+        }
     }
 }
 
