@@ -315,6 +315,38 @@ fn of_three_machines_two_are_taken_away_and_their_tasks_go_on_from_checkpoints()
     for told in explained(folder) {
         assert_eq!((&told["crashes"], &told["strikes"]), (&0.into(), &0.into()), "{told}");
     }
+    reported(folder, reckoned);
+}
+
+/// The report tells the same of the machines, from their events alone.
+fn reported(folder: &Path, reckoned: f64) {
+    let report =
+        ["job", "report", "last", "--machines", "bag_0", "--csv", "csv", "--file", "report.html", "-o", "json"];
+    let (code, stdout, stderr) = sheaf(folder, &report);
+    assert_eq!(code, 0, "{stderr}");
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    let (all, markets) = (&told["machines"]["all"], told["machines"]["markets"].as_array().unwrap());
+    assert_eq!([&all["requested"], &all["reclaims"]], [3, 2], "{told}");
+    assert!((all["cost"].as_f64().unwrap() / reckoned - 1.0).abs() < 0.001, "{reckoned}: {all}");
+    let costs: f64 = markets.iter().map(|market| market["cost"].as_f64().unwrap()).sum();
+    assert!(markets.len() == 2 && (costs / reckoned - 1.0).abs() < 0.001, "{markets:?}");
+    let scale = told["machines"]["time_scale"].as_f64().unwrap();
+    assert!((scale / 10.0 - 1.0).abs() < 0.02, "{scale}");
+    assert!(told["workers"].as_array().unwrap().iter().all(|worker| worker["slots"].is_number()), "{told}");
+    let machines = rows(&folder.join("csv/machines.csv"));
+    let why: Vec<_> = machines.values().map(|machine| (machine["type"].as_str(), machine["why"].as_str())).collect();
+    assert_eq!(why.iter().filter(|(_, why)| *why == "reclaimed").count(), 2, "{why:?}");
+    let workers = rows(&folder.join("csv/workers.csv"));
+    assert!(machines.values().all(|machine| workers.contains_key(&machine["worker"])), "they are joined by the worker");
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    for said in ["Machines", "What the policy decided", "stays on-demand", "taken away", "3 machines are set"] {
+        assert!(page.contains(said), "{said}");
+    }
+    let text = std::fs::read_to_string(folder.join("bag_0/events.ndjson")).unwrap();
+    std::fs::write(folder.join("bag_0/events.ndjson"), format!("{text}nonsense\n{text}")).unwrap();
+    let (code, _, stderr) = sheaf(folder, &report);
+    let line = format!("line {}", text.lines().count() + 1);
+    assert!(code == 2 && stderr.contains("events.ndjson") && stderr.contains(&line), "{code} {stderr}");
 }
 
 /// What is not done by the deadline is given up, in the time of the plan.

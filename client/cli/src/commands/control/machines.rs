@@ -92,6 +92,11 @@ impl MachineArgs {
         Told { workers_max: self.workers_max.unwrap_or(default.workers_max), ..default }
     }
 
+    /// Whether there is a fleet for a bag, before anything is made for it.
+    pub(super) fn check(&self, entry: &Entry, deadline_s: f64) -> Outcome<()> {
+        if self.machines { self.spec(entry, &[], deadline_s).map(drop) } else { Ok(()) }
+    }
+
     /// The fleet for a bag, whose tasks are submitted in this order.
     pub(super) fn spec(&self, entry: &Entry, tasks: &[&str], deadline_s: f64) -> Outcome<FleetSpec> {
         let (bag, env) = (&entry.bag, &entry.bag.env);

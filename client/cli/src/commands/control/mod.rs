@@ -119,6 +119,7 @@ impl Control {
     pub(crate) async fn run(&self, settings: &Settings) -> Outcome {
         let entry = self.asked.bag.read_one()?;
         check(&entry)?;
+        self.machines.check(&entry, self.asked.deadline)?;
         // On another machine neither the commands' files nor their results would be here.
         if let place @ (sheaf::Place::Url(_) | sheaf::Place::Aws(_)) = &settings.client.place.value {
             return Err(Problem::usage(format!("the grid is {place}, and a bag is run on this machine"))

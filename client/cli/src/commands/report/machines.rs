@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
-use sheaf_core::{JobId, Lane};
+use sheaf_core::{JobId, Lane, WorkerId};
 use sheaf_machines::{Decided, EventLog, Life, Lives, Phase, Why};
 use sheaf_scheduler::energy::Factors;
 
@@ -125,6 +125,13 @@ impl MachineFigures {
             not_known: not_known(&lives, log),
             lives,
         }
+    }
+}
+
+impl MachineFigures {
+    /// The workers, with how many tasks each ran at once.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (WorkerId, u32)> {
+        self.lives.machines.iter().filter_map(|life| Some((life.worker.clone()?, life.slots)))
     }
 }
 

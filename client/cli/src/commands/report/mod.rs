@@ -130,12 +130,9 @@ impl Report {
         let mut files = self.csv.as_deref().map(Files::create).transpose()?;
         let mut history = read_events(api, &view, &mut files).await?;
         let tasks = read_results(api, &view, &mut history, &mut files).await?;
-        let mut figures = figures(api, &view, &history, &tasks).await?;
-        if let Some(folder) = &self.machines {
-            let machines = machines::read(folder, view.job.id, &history)?;
-            figures.not_known.extend_from_slice(&machines.not_known);
-            figures.machines = Some(machines);
-        }
+        let machines =
+            self.machines.as_deref().map(|folder| machines::read(folder, view.job.id, &history)).transpose()?;
+        let mut figures = figures(api, &view, &history, &tasks, machines).await?;
         if let Some(files) = files {
             figures.files = files.finish(&figures.workers)?;
         }
@@ -205,10 +202,16 @@ async fn read_results(
     Ok(tasks)
 }
 
-async fn figures(api: &impl Api, view: &JobView, history: &History, tasks: &Tasks) -> Outcome<Figures> {
-    let known = api.workers().await?.rows;
-    let slots: HashMap<WorkerId, u32> =
-        known.into_iter().filter(|worker| worker.slots > 0).map(|worker| (worker.id, worker.slots)).collect();
+async fn figures(
+    api: &impl Api,
+    view: &JobView,
+    history: &History,
+    tasks: &Tasks,
+    machines: Option<MachineFigures>,
+) -> Outcome<Figures> {
+    let known = api.workers().await?.rows.into_iter().map(|worker| (worker.id, worker.slots));
+    let of_machines = machines.iter().flat_map(MachineFigures::slots);
+    let slots: HashMap<WorkerId, u32> = known.chain(of_machines).filter(|(_, slots)| *slots > 0).collect();
     let workers: Vec<WorkerLine> = history.workers.iter().map(|worker| worker_line(worker, &slots)).collect();
     let cost = cost::of(api, view).await?;
     let (wait_ms, latency_ms) = waits(history);
@@ -250,9 +253,15 @@ async fn figures(api: &impl Api, view: &JobView, history: &History, tasks: &Task
         losses: losses(history),
         failures,
         failures_of_other_causes,
-        not_known: not_known(view, history, tasks, workers.iter().any(|worker| worker.slots.is_none())),
+        not_known: not_known(
+            view,
+            history,
+            tasks,
+            workers.iter().any(|worker| worker.slots.is_none()),
+            machines.as_ref(),
+        ),
         workers,
-        machines: None,
+        machines,
         files: Vec::new(),
     })
 }
@@ -312,7 +321,13 @@ fn losses(history: &History) -> Vec<LossLine> {
 }
 
 /// What a reader might look for and cannot find.
-fn not_known(view: &JobView, history: &History, tasks: &Tasks, slots_unknown: bool) -> Vec<String> {
+fn not_known(
+    view: &JobView,
+    history: &History,
+    tasks: &Tasks,
+    slots_unknown: bool,
+    machines: Option<&MachineFigures>,
+) -> Vec<String> {
     let mut said = vec![
         "When a task began and ended inside its chunk: a task's times are those of its chunk, its run time is its own."
             .to_owned(),
@@ -336,6 +351,7 @@ fn not_known(view: &JobView, history: &History, tasks: &Tasks, slots_unknown: bo
     if history.attempts == 0 && ended > 0 {
         said.push("Who ran it and when: its history has no attempts.".to_owned());
     }
+    said.extend(machines.iter().flat_map(|machines| machines.not_known.iter().cloned()));
     said
 }
 
@@ -359,7 +375,7 @@ mod tests {
         let mut files = Some(Files::create(folder).unwrap());
         let mut history = read_events(api, &view, &mut files).await.unwrap();
         let tasks = read_results(api, &view, &mut history, &mut files).await.unwrap();
-        let figures = figures(api, &view, &history, &tasks).await.unwrap();
+        let figures = figures(api, &view, &history, &tasks, None).await.unwrap();
         files.unwrap().finish(&figures.workers).unwrap();
         let page = page::render(&view, &figures, &history).unwrap();
         grid.close().await;

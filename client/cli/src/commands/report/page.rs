@@ -143,7 +143,7 @@ fn workers<'a>(figures: &Figures, history: &History) -> Outcome<Section<'a>> {
         .iter()
         .take(DRAWN_WORKERS_MAX)
         .map(|worker| TimelineRow {
-            name: short(worker.id.as_str()),
+            name: machine_of(figures, worker.id.as_str()).unwrap_or_else(|| short(worker.id.as_str())),
             lanes: worker.bars.iter().map(Vec::as_slice).collect(),
         })
         .collect();
@@ -186,6 +186,12 @@ fn workers<'a>(figures: &Figures, history: &History) -> Outcome<Section<'a>> {
     let timeline = Timeline { x_label: SINCE_CREATED, x: 0.0..history.span_s(), rows, legend: &How::SHADES };
     let figures = if timeline.rows.is_empty() { Vec::new() } else { vec![Figure { caption, svg: timeline.svg()? }] };
     Ok(Section { title: "Workers", text, figures, tables: vec![table], ..Section::default() })
+}
+
+/// The machine that a worker stood for, if that is known.
+fn machine_of(figures: &Figures, worker: &str) -> Option<String> {
+    let machines = &figures.machines.as_ref()?.machines;
+    machines.iter().find(|line| line.worker.as_deref() == Some(worker)).map(|line| line.name.clone())
 }
 
 fn waiting<'a>(figures: &Figures) -> Section<'a> {
@@ -290,7 +296,20 @@ pub(super) fn significant(number: f64) -> String {
     format!("{number:.digits$}")
 }
 
-/// The beginning of a long id, as in a chart.
+/// The end of a long id, as in a chart: those that were made one soon after the other begin alike.
 fn short(id: &str) -> String {
-    if id.chars().count() <= 21 { id.to_owned() } else { id.chars().take(20).chain(['…']).collect() }
+    let letters = id.chars().count();
+    if letters <= 21 { id.to_owned() } else { ['…'].into_iter().chain(id.chars().skip(letters - 12)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_begin_alike_are_told_apart_in_a_chart() {
+        let ids = ["wrk_remote-01a22f41a24d713388a55e055ef13a188", "wrk_remote-01a22f41a24d713388a55e063f552123"];
+        assert_eq!(ids.map(short), ["…e055ef13a188", "…5e063f552123"]);
+        assert_eq!(short("wrk_1"), "wrk_1");
+    }
 }
