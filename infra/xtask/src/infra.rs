@@ -199,9 +199,9 @@ mod tests {
             block.lines().filter_map(|line| Some(line.split_once(" = ")?.0.trim().to_owned())).collect()
         };
         let pools = text("infra/terraform/modules/workers/capacity.tf");
-        assert_eq!(keys(&between(&pools, "local.services : {", "}]")[0]), asked("struct ServicePool {"));
+        assert_eq!(keys(between(&pools, "local.services : {", "}]")[0]), asked("struct ServicePool {"));
         let outputs = text("infra/terraform/modules/workers/outputs.tf");
-        assert_eq!(keys(&between(&outputs, "told = jsonencode({", "})")[0]), asked("struct Capacity {"));
+        assert_eq!(keys(between(&outputs, "told = jsonencode({", "})")[0]), asked("struct Capacity {"));
         assert!(text("infra/terraform/modules/functions/main.tf").contains("SHEAF_CAPACITY = "));
 
         let policies = text("shared/scheduler/src/policy.rs");

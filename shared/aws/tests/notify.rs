@@ -60,7 +60,7 @@ async fn hints_that_wait_are_counted() {
     };
     let ports = ports(&config, &settings).await;
     let backlog = Backlog::over(&config, &settings.queues);
-    let lanes = async || backlog.hints().await.map(|hints| Vec::from_iter(hints));
+    let lanes = async || backlog.hints().await.map(Vec::from_iter);
     assert_eq!(lanes().await, Ok(vec![(Lane::Lambda, 0), (Lane::Spot, 0), (Lane::OnDemand, 0)]));
     let hints = (0..25).map(|number| fixture::hint(number, "default", Priority::ALL[number as usize % 3]));
     ports.queue().send(hints.collect(), 0).await;

@@ -16,6 +16,9 @@ use tokio::process::{Child, Command};
 /// What a scenario says that could not run here begins with this.
 pub(crate) const SKIPPED: &str = "SKIPPED:";
 
+/// The lanes of a worker that plays any container.
+pub(crate) const LANES: &str = "spot,on-demand";
+
 /// A deployed grid.
 pub(crate) struct Deployed {
     /// Its name.
@@ -121,20 +124,25 @@ impl Deployed {
         }
     }
 
-    /// A container, played by a process. `metadata` is where it finds the machine's metadata service.
+    /// A container of any lane, played by a process. `metadata` is where it finds the machine's metadata service.
     pub(crate) fn worker(&self, metadata: Option<&str>) -> anyhow::Result<Child> {
+        self.worker_of(LANES, metadata)
+    }
+
+    /// A container of some lanes, played by a process.
+    pub(crate) fn worker_of(&self, lanes: &str, metadata: Option<&str>) -> anyhow::Result<Child> {
         let program = self.container.clone().map_or_else(|| self.program("sheaf-worker-container"), Ok)?;
         let scratch = self.directory.path().join(format!("scratch-{}", unique()));
         let mut worker = Command::new(program);
         worker.env("SHEAF_SCRATCH", &scratch).env("SHEAF_METADATA", metadata.unwrap_or("http://127.0.0.1:9"));
-        self.start_worker(worker, &scratch.with_extension("log"))
+        self.start_worker(worker, lanes, &scratch.with_extension("log"))
     }
 
     /// Starts a worker with what all of them are told; it writes its log to a file.
-    pub(crate) fn start_worker(&self, mut worker: Command, log: &Path) -> anyhow::Result<Child> {
+    pub(crate) fn start_worker(&self, mut worker: Command, lanes: &str, log: &Path) -> anyhow::Result<Child> {
         let Settings { table, bucket, queues } = &self.settings;
         worker.env("SHEAF_GRID", &self.name).env("SHEAF_TABLE", table).env("SHEAF_BUCKET", bucket);
-        worker.env("SHEAF_QUEUES", queues).env("SHEAF_LANES", "spot,on-demand").env("SHEAF_WORKER_SLOTS", "2");
+        worker.env("SHEAF_QUEUES", queues).env("SHEAF_LANES", lanes).env("SHEAF_WORKER_SLOTS", "2");
         let log = std::fs::File::create(log)?;
         worker.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         Ok(worker.spawn()?)

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    deployed::{Deployed, SKIPPED, processes},
+    deployed::{Deployed, LANES, SKIPPED, processes},
     jobs,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Submits tasks that sleep to the containers' lane; the job lives on without its client.
-async fn spot_sleepers(grid: &Deployed, tasks: usize, ms: u32, chunk_tasks: u32) -> anyhow::Result<JobId> {
+pub(crate) async fn spot_sleepers(grid: &Deployed, tasks: usize, ms: u32, chunk_tasks: u32) -> anyhow::Result<JobId> {
     let sheaf = grid.connect().await?;
     let sleep = Function::<serde_json::Value, u32>::named("sleep");
     let job = sheaf.job("sleepers").lane(Lane::Spot).chunk_tasks(chunk_tasks);
@@ -91,7 +91,7 @@ pub(crate) async fn image(grid: &Deployed) -> anyhow::Result<String> {
     let sheaf = grid.connect().await?;
     let before: HashSet<_> = sheaf.workers().await?.rows.into_iter().map(|worker| worker.id).collect();
     let log = grid.directory.path().join("image.log");
-    let mut worker = grid.start_worker(worker, &log)?;
+    let mut worker = grid.start_worker(worker, LANES, &log)?;
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     let alive = async {
         loop {
