@@ -158,7 +158,6 @@ where
 {
     let (tenant, began_ms) = (TenantId::default(), minute.at_ms);
     let ports = Informed::new(ports);
-    let mut hints = BTreeMap::new();
     for number in 0..MINUTE_MS / limits::SWEEP_MS {
         let begins_ms = began_ms + number * limits::SWEEP_MS;
         let now_ms = ports.clock().now_ms();
@@ -168,14 +167,15 @@ where
         ports.clock().sleep_ms(begins_ms.saturating_sub(now_ms)).await;
         let filter = JobFilter { alive: true, limit: 1, ..JobFilter::default() };
         let is_alive = !ports.state().jobs(&tenant, &filter).await?.is_empty();
-        let is_first = is_alive && minute.waits.is_none();
-        if is_first {
-            hints = backlog().await?;
+        // What waits is counted once a minute; while no job is alive, nothing does.
+        let mut counted = (!is_alive).then(BTreeMap::new);
+        if is_alive && minute.waits.is_none() {
+            let hints = counted.insert(backlog().await?);
             let waits = waits(&ports, hints.values().sum(), ports.clock().now_ms()).await?;
             ports.keep(waits);
             minute.waits = Some(waits);
         }
-        look_at_work(&ports, scaler, is_alive.then_some(&hints), is_first, minute).await?;
+        look_at_work(&ports, scaler, is_alive, counted.as_ref(), minute).await?;
         // Also when no job is alive: a chunk that was submitted while its job was cancelled is left to its deadline.
         let swept = readable(sweep::chunks(&ports, CHUNKS_MAX).await)?;
         minute.rounds += 1;
@@ -199,22 +199,22 @@ where
 }
 
 /// Reads the open work: once a minute for people, in every round for the scaler, who also takes containers away when no job is
-/// alive. `hints` are those that wait, while one is.
+/// alive. `counted` are the hints that wait, if they were counted just now.
 async fn look_at_work<P: Ports, E: Ecs>(
     ports: &P,
     scaler: Option<&Scaler<E>>,
-    hints: Option<&BTreeMap<Lane, u64>>,
-    is_first: bool,
+    is_alive: bool,
+    counted: Option<&BTreeMap<Lane, u64>>,
     minute: &mut Minute,
 ) -> Result<(), StoreError> {
-    let is_asked = is_first || hints.is_some() && scaler.is_some();
+    let is_first = is_alive && counted.is_some();
+    let is_asked = is_first || is_alive && scaler.is_some();
     let work = if is_asked { work::open(ports, &TenantId::default()).await? } else { Vec::new() };
     if is_first {
         minute.work = work::seconds(&work);
     }
     let Some(scaler) = scaler else { return Ok(()) };
-    let none = BTreeMap::new();
-    minute.scaled = scaler.round(ports, &work, hints.unwrap_or(&none)).await.inspect_err(|error| {
+    minute.scaled = scaler.round(ports, &work, counted).await.inspect_err(|error| {
         tracing::warn!(%error, "the containers were not scaled; the next round does it");
     });
     Ok(())

@@ -76,13 +76,14 @@ impl<E: Ecs> Scaler<E> {
         Self { settings, ecs, memory: Mutex::default() }
     }
 
-    /// One round, given the open work and the hints that wait. Costs a request to ECS, another for each service whose count
-    /// changes, and a query for the workers; where second copies are wanted, a read of the chunks and a send.
+    /// One round, given the open work, and the hints that wait if they were counted just now. Costs a request to ECS, another
+    /// for each service whose count changes, and a query for the workers; where second copies are wanted, a read of the chunks
+    /// and a send.
     pub(crate) async fn round<P: Ports>(
         &self,
         ports: &P,
         work: &[OpenWork],
-        hints: &BTreeMap<Lane, u64>,
+        hints: Option<&BTreeMap<Lane, u64>>,
     ) -> Result<Scaled, StoreError> {
         let names: Vec<String> = self.settings.pools.iter().map(|pool| pool.service.clone()).collect();
         let services = self.ecs.describe(&names).await?;

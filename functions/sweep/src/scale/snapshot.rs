@@ -30,8 +30,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) now_ms: u64,
     /// Open work of the lanes of containers.
     pub(crate) work: &'a [OpenWork],
-    /// Hints that nobody has received, by lane, as of their last count.
-    pub(crate) hints: &'a BTreeMap<Lane, u64>,
+    /// Hints that nobody has received, by lane, if they were counted just now.
+    pub(crate) hints: Option<&'a BTreeMap<Lane, u64>>,
     pub(crate) workers: Vec<WorkerView>,
     /// How the services stand, in the order of the pools.
     pub(crate) services: Vec<ServiceCounts>,
@@ -48,6 +48,9 @@ pub(crate) struct Traces {
     /// When containers last held a chunk.
     active_at_ms: BTreeMap<WorkerId, u64>,
     shortages: Vec<Shortage>,
+    /// Chunks handed on that waited when hints were counted last. An older count beside newer work would be of chunks that have
+    /// been received since.
+    handed_on: u64,
 }
 
 /// What has come so far.
@@ -169,7 +172,10 @@ fn demands(settings: &Capacity, seen: &Seen<'_>, alive: &[&WorkerView], traces: 
         demands.push(demand(work, held, arrived, slots.unwrap_or(1)));
     }
     // What is left is of other jobs: dispatch has found their chunks to be too long for it.
-    let waiting = seen.hints.get(&Lane::Spot).copied().unwrap_or_default().saturating_sub(waiting_on_spot);
+    if let Some(hints) = seen.hints {
+        traces.handed_on = hints.get(&Lane::Spot).copied().unwrap_or_default().saturating_sub(waiting_on_spot);
+    }
+    let waiting = traces.handed_on;
     let running = held.values().sum();
     if waiting + running > 0 {
         let handed_on = Demand::of_tasks(HANDED_ON, "", waiting, running, &Estimate::default());

@@ -18,7 +18,7 @@ struct World {
     settings: Capacity,
     now_ms: u64,
     work: Vec<OpenWork>,
-    hints: BTreeMap<Lane, u64>,
+    hints: Option<BTreeMap<Lane, u64>>,
     workers: Vec<WorkerView>,
     services: Vec<ServiceCounts>,
     memory: Memory,
@@ -62,7 +62,7 @@ impl World {
             settings: Capacity { cluster: "night".to_owned(), policy, grace_s: 60.0, drain_s: 300.0, pools },
             now_ms: NOW_MS,
             work: Vec::new(),
-            hints: BTreeMap::new(),
+            hints: None,
             workers: Vec::new(),
             memory: Memory::default(),
         }
@@ -74,7 +74,7 @@ impl World {
 
     fn plan(&mut self) -> Plan {
         let (workers, services) = (self.workers.clone(), self.services.clone());
-        let seen = Seen { now_ms: self.now_ms, work: &self.work, hints: &self.hints, workers, services };
+        let seen = Seen { now_ms: self.now_ms, work: &self.work, hints: self.hints.as_ref(), workers, services };
         plan(&self.settings, &seen, &mut self.memory)
     }
 
@@ -290,12 +290,17 @@ fn a_chunk_is_for_one_container_however_many_tasks_it_has() {
 #[test]
 fn what_dispatch_has_handed_on_gets_a_container() {
     let mut world = World::new(PolicyName::Sheaf);
-    world.hints = [(Lane::Spot, 2), (Lane::Lambda, 50)].into();
+    world.hints = Some([(Lane::Spot, 2), (Lane::Lambda, 50)].into());
     assert_eq!(world.round(), [1, 0]);
     // Hints of chunks that are known of are no further work.
     let mut world = World::of_work(PolicyName::Sheaf, job(1, Lane::Spot, 10, 120.0));
-    world.hints = [(Lane::Spot, 10)].into();
+    world.hints = Some([(Lane::Spot, 10)].into());
     assert_eq!(world.round(), [4, 0]);
+    // Nor are those that have been received since they were counted.
+    world.hints = None;
+    (world.work[0].chunks, world.work[0].tasks) = (5, 5);
+    world.services[0].desired = 0;
+    assert_eq!(world.round(), [2, 0]);
 }
 
 #[test]
