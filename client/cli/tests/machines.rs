@@ -349,6 +349,35 @@ fn reported(folder: &Path, reckoned: f64) {
     assert!(code == 2 && stderr.contains("events.ndjson") && stderr.contains(&line), "{code} {stderr}");
 }
 
+/// A task that hangs on a spot machine is run once more, on a machine that stays, when the deadline leaves no time to wait for it:
+/// the copy gives the outcome, and nobody is charged.
+#[test]
+fn what_hangs_on_spot_is_outrun_by_a_second_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    let hangs = r#"[ "$SHEAF_EPOCH" -eq 0 ] || sleep 300; sleep 1; echo copy $SHEAF_EPOCH"#;
+    bag_of(folder, 1, 100.0, &["gone", "stays"], &|_| hangs.to_owned());
+    env_of(folder, &[("gone", 1, "preemptible", 0.03), ("stays", 1, "on-demand", 0.1)]);
+    // 40 s here, of which the guard waits for 24.
+    let done = control(folder, &["--deadline", "320", "--time-scale", "8", "--boot", "10"]);
+    assert_eq!((&done["in_time"], &done["machines"]["reclaims"]), (&true.into(), &0.into()), "{done}");
+    let events = events(folder);
+    let hedged: Vec<_> = events.iter().filter(|event| event["event"] == "hedged").collect();
+    assert!(hedged.len() == 1 && hedged[0]["tasks"] == json!([0]), "{events:?}");
+    let tasks = rows(&folder.join("bag_0/tasks.csv"));
+    assert!(
+        tasks["t0"]["outcome"] == "succeeded" && tasks["t0"]["machine"].starts_with("stays on-demand"),
+        "{tasks:?}"
+    );
+    let data: Vec<_> = std::fs::read_dir(folder.join("bag_0/t0")).unwrap().collect();
+    assert_eq!(data.len(), 1, "what the slower attempt left is gone");
+    assert_eq!(std::fs::read_to_string(folder.join("bag_0/t0/data/stdout")).unwrap(), "copy 0\n");
+    for told in explained(folder) {
+        assert_eq!((&told["crashes"], &told["strikes"]), (&0.into(), &0.into()), "{told}");
+        assert_eq!(told["past"][0]["released"], "outrun", "{told}");
+    }
+}
+
 /// What is not done by the deadline is given up, in the time of the plan.
 #[test]
 fn a_deadline_that_is_missed_is_said() {

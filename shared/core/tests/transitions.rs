@@ -44,6 +44,7 @@ fn states() -> Vec<(&'static str, Option<Chunk>)> {
         ("mine, resumed at 1", Some(theirs(5 * S).checkpoints([1], 6 * S).taken_over_by("me"))),
         ("mine, checkpoints full", Some(crowded)),
         ("another's", Some(theirs(95 * S))),
+        ("another's, one task open", Some(theirs(95 * S).commits(".ss."))),
         ("another's, with a checkpoint", Some(theirs(95 * S).checkpoints([1], 96 * S))),
         ("another's, lease over", Some(theirs(10 * S))),
         ("another's, past deadline", Some(late().then(|_| claim("other", 10 * S)))),
@@ -160,14 +161,9 @@ fn take_overs(view: &View) -> Events {
         ("T3 take over, 1 ms after the margin", take(seen, until_ms, Evidence::LeaseOver, over + 1)),
         ("T3 take over, owner gone", take(seen, until_ms, Evidence::OwnerGone, NOW)),
         ("T3 take over, owner gone, at the deadline", take(seen, until_ms, Evidence::OwnerGone, DEADLINE)),
-        ("T3 take over, with a copy's outcome at hand", take(seen, until_ms, Evidence::Outrun, NOW)),
-        (
-            "T3 take over, with a copy's outcome at hand, at the deadline",
-            take(seen, until_ms, Evidence::Outrun, DEADLINE),
-        ),
-        ("T3 take over, with a copy's outcome at hand, earlier lease seen", {
-            take(seen, until_ms - 1, Evidence::Outrun, NOW)
-        }),
+        ("T3 take over, copy's outcome", take(seen, until_ms, Evidence::Outrun, NOW)),
+        ("T3 take over, copy's outcome, at the deadline", take(seen, until_ms, Evidence::Outrun, DEADLINE)),
+        ("T3 take over, copy's outcome, earlier lease seen", { take(seen, until_ms - 1, Evidence::Outrun, NOW) }),
         ("T3 take over, earlier attempt seen", take(&view.earlier(), until_ms, Evidence::OwnerGone, NOW)),
         ("T3 take over, earlier lease seen", take(seen, until_ms - 1, Evidence::OwnerGone, NOW)),
     ]
@@ -446,7 +442,7 @@ fn a_copy_outruns_its_owner_for_the_last_task_only() {
         Chunk::apply(Some(chunk), &take_over("third", &mine, until_ms, Evidence::Outrun, 1))
     };
     assert_eq!(take(&held), Err(Refused::TasksOpen), "two are open");
-    let last = Chunk::apply(Some(&held), &segment(&mine, held.rv, Some(commit(&mine, 0, marks("s."))), 9)).expect("T5");
+    let last = Chunk::apply(Some(&held), &segment(&mine, held.rv, commit(&mine, 0, marks("s.")), 9)).expect("T5");
     let taken = take(&last).expect("one is open");
     assert_eq!((taken.work.crashes, taken.work.tallies.len(), taken.epoch), (0, 0, 2));
     assert_eq!(taken.work.past.last().and_then(|past| past.released), Some(ReleaseReason::Outrun));

@@ -243,6 +243,7 @@ mod tests {
             What::Noticed { machine, gone_at_s },
             What::Hibernated { machine, given_back: given_back.clone() },
             What::Resumed { machine, frozen_s },
+            What::Hedged { tasks: vec![3] },
             What::Draining { machine, until_s },
             What::Ended { machine, why: Why::Reclaimed, given_back, busy_slot_s: Some(70.5) },
         ]

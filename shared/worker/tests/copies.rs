@@ -64,7 +64,8 @@ impl Member {
         let [started, let_go, stopped] = [(); 3].map(|()| Semaphore::new(0));
         let runner = Arc::new(Slow { name, fails, started, let_go, stopped });
         let drain = Arc::<Drain>::default();
-        let id: WorkerId = format!("wrk_{name}").parse().expect("a worker id");
+        // Of those in other processes a store in memory does not know whether they are gone.
+        let id: WorkerId = format!("wrk_remote-{name}").parse().expect("a worker id");
         let options = WorkerOptions { lease_ms: 2_000, heartbeat_ms: 50, ..WorkerOptions::new(id) };
         let worker = Arc::new(Worker::new(ports.clone(), runner.clone(), options, drain.clone()));
         Self { worker, runner, drain, ports: ports.clone(), lane }
@@ -131,7 +132,7 @@ async fn the_faster_of_two_gives_the_outcome_and_the_other_stops() {
     assert_eq!((&mut race.owning).await.expect("it ends"), Worked::Fenced);
     race.owner.runner.stopped.acquire().await.expect("it is not closed").forget();
     let (chunk, by) = race.outcome().await;
-    assert_eq!(by, "wrk_copier");
+    assert_eq!(by, "wrk_remote-copier");
     assert_eq!(chunk.work.past.last().and_then(|past| past.released), Some(ReleaseReason::Outrun));
 }
 
@@ -143,7 +144,7 @@ async fn an_owner_that_is_faster_stops_the_copy() {
     assert_eq!((&mut race.copying).await.expect("it ends"), Worked::Over);
     race.copier.runner.stopped.acquire().await.expect("it is not closed").forget();
     let (chunk, by) = race.outcome().await;
-    assert_eq!((by.as_str(), chunk.work.past.len()), ("wrk_owner", 0));
+    assert_eq!((by.as_str(), chunk.work.past.len()), ("wrk_remote-owner", 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +154,7 @@ async fn a_copy_that_fails_costs_nobody_anything() {
     assert_eq!((&mut race.copying).await.expect("it ends"), Worked::Over);
     race.owner.runner.let_go.add_permits(1);
     assert!(matches!((&mut race.owning).await.expect("it ends"), Worked::Finished { tasks: 1 }));
-    assert_eq!(race.outcome().await.1, "wrk_owner");
+    assert_eq!(race.outcome().await.1, "wrk_remote-owner");
 }
 
 /// What the copy has done is not done again.
@@ -165,7 +166,7 @@ async fn a_copy_becomes_the_attempt_when_its_owner_gives_back() {
     let held_by_copier = async {
         loop {
             let chunk = chunk(&race.ports, race.key).await;
-            if chunk.lease().is_some_and(|lease| lease.attempt.owner.worker.as_str() == "wrk_copier") {
+            if chunk.lease().is_some_and(|lease| lease.attempt.owner.worker.as_str() == "wrk_remote-copier") {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -176,7 +177,7 @@ async fn a_copy_becomes_the_attempt_when_its_owner_gives_back() {
     assert!(matches!((&mut race.copying).await.expect("it ends"), Worked::Finished { tasks: 1 }));
     assert_eq!(race.copier.runner.started.available_permits(), 0, "it was not started a second time");
     let (chunk, by) = race.outcome().await;
-    assert_eq!((by.as_str(), chunk.work.past.len()), ("wrk_copier", 1));
+    assert_eq!((by.as_str(), chunk.work.past.len()), ("wrk_remote-copier", 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
