@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sheaf_api::{Api, Code, wire::CreateJob};
-use sheaf_core::{Priority, limits};
+use sheaf_core::{Lane, Priority, limits};
 
 use crate::{
     commands::wait,
@@ -52,6 +52,9 @@ pub(crate) struct JobArgs {
     /// How urgent: high, normal or low
     #[arg(long)]
     priority: Option<Priority>,
+    /// Where tasks may run on a grid with machines: lambda (by default), spot or on-demand
+    #[arg(long)]
+    lane: Option<Lane>,
     /// How often a task is tried if its function reports an error; 1 by default
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TASK_ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
@@ -88,6 +91,7 @@ struct JobFile {
     array: Option<crate::input::Range>,
     name: Option<String>,
     priority: Option<Priority>,
+    lane: Option<Lane>,
     max_attempts: Option<u32>,
     deadline: Option<String>,
     fail_fast: Option<u64>,
@@ -115,6 +119,7 @@ impl JobArgs {
         let create = CreateJob {
             name: self.name.clone().unwrap_or_default(),
             priority: self.priority.unwrap_or_default(),
+            lane: self.lane.unwrap_or_default(),
             max_attempts: self.max_attempts,
             deadline_ms: deadline_ms.map_err(Problem::usage)?,
             fail_fast: self.fail_fast,
@@ -182,6 +187,7 @@ impl Submit {
         let options = &mut self.options;
         options.name = options.name.take().or(file.name);
         options.priority = options.priority.or(file.priority);
+        options.lane = options.lane.or(file.lane);
         options.max_attempts = options.max_attempts.or(file.max_attempts);
         options.deadline = options.deadline.take().or(file.deadline);
         options.fail_fast = options.fail_fast.or(file.fail_fast);

@@ -150,7 +150,8 @@ impl<P: Ports, R: Runner> Worker<P, R> {
                 let inline = delivery.hint.pack.clone();
                 // The owner has a hint of its own. Whoever dies under the copy must not draw the next one in.
                 queue.delete(delivery).await;
-                return self.copied(key, self.copy(&chunk, task, inline)).await;
+                // Boxed, so that work without copies stays small.
+                return self.copied(key, Box::pin(self.copy(&chunk, task, inline))).await;
             }
             Claim::Postpone { delay_ms } => {
                 queue.postpone(delivery, delay_ms).await;
@@ -182,8 +183,7 @@ impl<P: Ports, R: Runner> Worker<P, R> {
     async fn copied(&self, key: ChunkKey, copy: impl Future<Output = Worked>) -> Worked {
         self.holding.lock().insert(key, self.ports.clock().now_ms());
         let _held = Held { worker: self, key };
-        // Boxed, so that work without copies stays small.
-        let worked = Box::pin(copy).await;
+        let worked = copy.await;
         if let Worked::Finished { tasks } = worked {
             self.tasks_ended.fetch_add(tasks.into(), Ordering::Relaxed);
         }

@@ -22,7 +22,8 @@ pub(super) fn over(
     settings: &Settings,
     reasons: &mut Vec<String>,
 ) {
-    let stable_price = by_price(snapshot, |pool| pool.market == Lane::OnDemand)
+    // A market that is closed to a type may have no price.
+    let stable_price = by_price(snapshot, |pool| pool.market == Lane::OnDemand && pool.machines_max > 0)
         .first()
         .map_or(f64::INFINITY, |&pool| snapshot.pools[pool].price_per_work_s());
     let mut pools: Vec<(f64, usize)> = by_price(snapshot, |pool| pool.market == market)
@@ -132,6 +133,13 @@ mod tests {
         assert_eq!(wants(&snapshot, 4.0), [4, 0, 0]);
         (snapshot.pools[0].failures, snapshot.now_s) = (1, 10.0);
         assert_eq!(wants(&snapshot, 4.0), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_market_that_is_closed_is_no_cheaper_one() {
+        let mut snapshot = Snapshot { pools: vec![pool("a", 1.0, 50)], ..Snapshot::default() };
+        snapshot.pools.push(Pool { market: Lane::OnDemand, ..pool("a", 0.0, 0) });
+        assert_eq!(wants(&snapshot, 4.0), [4, 0]);
     }
 
     #[test]
