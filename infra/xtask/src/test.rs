@@ -50,7 +50,17 @@ pub(crate) fn run(lints: bool, fuzzing: Duration) -> anyhow::Result<()> {
     let (count, ended_well) = watch(&mut tests)?;
     // Instructions are counted of what is optimised.
     let mut counts = cargo();
-    counts.args(["test", "--release", "--locked", "-p", "sheaf-api", "--test", "instructions"]);
+    counts.args([
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "sheaf-api",
+        "-p",
+        "sheaf-scheduler",
+        "--test",
+        "instructions",
+    ]);
     let (counted, counted_well) = watch(&mut counts)?;
     let (count, ended_well) = (count + counted, ended_well && counted_well);
     let mut skipped = count.skipped;
