@@ -105,6 +105,13 @@ impl JobBuilder {
         self
     }
 
+    /// Says how long a task is expected to take, 1 ms at least: a hint, for the size of chunks until the function has been seen, and
+    /// for how many machines a grid with machines holds.
+    pub fn expect(mut self, task: Duration) -> Self {
+        self.request.task_ms = Some(u64::try_from(task.as_millis()).unwrap_or(u64::MAX).max(1));
+        self
+    }
+
     /// Attaches a label, to find the job by. All labels together up to 4,096 bytes.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.request.labels.insert(name.into(), value.into());

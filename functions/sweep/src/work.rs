@@ -1,7 +1,7 @@
 //! How much work containers have before them, by which their number is chosen (see [`crate::scale`]).
 //!
-//! It is the tasks that have no outcome yet, in flight included, each taken to last as long as its function's tasks have so far,
-//! and half a minute where nobody knows. A job of several functions is taken to be of its first one.
+//! It is the tasks that have no outcome yet, in flight included, each taken to last as long as its submitter expects, else as its
+//! function's tasks have so far, and half a minute where nobody knows. A job of several functions is taken to be of its first one.
 //!
 //! Costs, for each job of these lanes that is not over, a read of its summary and one of its function's estimate.
 
@@ -36,14 +36,16 @@ pub(crate) struct OpenWork {
     /// Chunks that are not over.
     pub(crate) chunks: u64,
     pub(crate) estimate: Estimate,
+    /// What its submitter expects a task to take.
+    pub(crate) task_ms: Option<u64>,
 }
 
 impl OpenWork {
-    /// What is known of how long its tasks take. No job says so itself.
+    /// What is known of how long its tasks take.
     pub(crate) fn estimate(&self) -> sheaf_scheduler::Estimate {
         let seen = |us: f64| (self.estimate.tasks > 0).then_some(us / 1e6);
         sheaf_scheduler::Estimate {
-            hint_s: None,
+            hint_s: self.task_ms.map(|task_ms| task_ms as f64 / 1e3),
             mean_s: seen(self.estimate.mean_us),
             p95_s: seen(self.estimate.p95_us),
         }
@@ -86,6 +88,7 @@ async fn of<P: Ports>(ports: &P, job: &Job) -> Result<Option<OpenWork>, StoreErr
         tasks: summary.tasks_submitted.saturating_sub(summary.totals.ended()),
         chunks: summary.chunks_submitted.saturating_sub(summary.chunks_ended),
         estimate: ports.state().estimate(function).await,
+        task_ms: options.task_ms,
     }))
 }
 

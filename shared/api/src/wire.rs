@@ -37,6 +37,9 @@ pub struct CreateJob {
     /// See [`JobOptions::fail_fast`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_fast: Option<u64>,
+    /// See [`JobOptions::task_ms`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_ms: Option<u64>,
     /// See [`JobOptions::priority`].
     #[serde(default)]
     pub priority: Priority,
@@ -65,6 +68,7 @@ impl CreateJob {
             max_attempts: None,
             deadline_ms: None,
             fail_fast: None,
+            task_ms: None,
             priority: Priority::default(),
             lane: Lane::default(),
             retention_ms: None,
@@ -81,6 +85,7 @@ impl CreateJob {
             max_attempts: self.max_attempts.unwrap_or(1),
             deadline_ms: self.deadline_ms,
             fail_fast: self.fail_fast,
+            task_ms: self.task_ms,
             priority: self.priority,
             lane: self.lane,
             retention_ms: self.retention_ms.unwrap_or(limits::RETENTION_MS_DEFAULT),

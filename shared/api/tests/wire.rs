@@ -44,6 +44,7 @@ fn asked() -> CreateJob {
         max_attempts: Some(3),
         deadline_ms: Some(1_700_000_000_000),
         fail_fast: Some(10),
+        task_ms: Some(2_500),
         priority: Priority::High,
         lane: Lane::OnDemand,
         retention_ms: Some(60_000),

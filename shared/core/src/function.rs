@@ -226,6 +226,18 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// What has been seen; where nothing has, what a submitter expects, as if one task had been seen.
+    #[must_use]
+    pub fn or_expected(self, task_ms: Option<u64>) -> Self {
+        match task_ms {
+            Some(task_ms) if self.tasks == 0 => {
+                let us = task_ms as f64 * 1e3;
+                Self { tasks: 1, mean_us: us, p95_us: us }
+            }
+            _ => self,
+        }
+    }
+
     /// Takes in a chunk's tasks with their mean and largest run time. A weight of 0.2 per chunk, as is usual for moving
     /// means (and 1 for the first); p95 moves up fast and down slowly.
     pub fn observe(&mut self, tasks: u64, mean_us: f64, max_us: f64) {

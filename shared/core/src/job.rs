@@ -85,6 +85,10 @@ pub struct JobOptions {
     /// The job is cancelled once this many tasks have failed or were quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_fast: Option<u64>,
+    /// How long a task is expected to take, in ms; at least 1. A hint: it sizes chunks until the function has been seen, and counts
+    /// before what was seen where capacity is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_ms: Option<u64>,
     /// How urgent.
     #[serde(default)]
     pub priority: Priority,
@@ -117,6 +121,7 @@ impl JobOptions {
             max_attempts: one(),
             deadline_ms: None,
             fail_fast: None,
+            task_ms: None,
             priority: Priority::default(),
             lane: Lane::default(),
             retention_ms: retention_ms_default(),
@@ -138,6 +143,9 @@ impl JobOptions {
         }
         if self.fail_fast == Some(0) {
             return Err("fail_fast is 0, must be at least 1".into());
+        }
+        if self.task_ms == Some(0) {
+            return Err("task_ms is 0, must be at least 1".into());
         }
         if self.retention_ms > limits::RETENTION_MS_MAX {
             return Err(format!("retention_ms is {}, must be at most {}", self.retention_ms, limits::RETENTION_MS_MAX));

@@ -28,12 +28,13 @@ fn options() -> JobOptions {
 fn options_beyond_a_bound_are_refused() {
     assert_eq!(options().check(), Ok(()));
     type Break = fn(&mut JobOptions);
-    let breaks: [(&str, Break); 7] = [
+    let breaks: [(&str, Break); 8] = [
         ("no function", |options| options.functions.clear()),
         ("functions", |options| options.functions = vec![options.functions[0].clone(); limits::JOB_FUNCTIONS_MAX + 1]),
         ("no attempt", |options| options.max_attempts = 0),
         ("attempts", |options| options.max_attempts = limits::TASK_ATTEMPTS_MAX + 1),
         ("fail_fast", |options| options.fail_fast = Some(0)),
+        ("task_ms", |options| options.task_ms = Some(0)),
         ("name", |options| options.name = "x".repeat(limits::JOB_NAME_BYTES_MAX + 1)),
         ("labels", |options| options.labels = [("x".repeat(4_000), "y".repeat(97))].into()),
     ];

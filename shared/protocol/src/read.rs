@@ -15,7 +15,7 @@ use crate::{
 /// A job as it is shown, with its counts.
 pub async fn view<P: Ports>(ports: &P, job: Job, slots: u32) -> Result<JobView, ApiError> {
     let summary = retrying(ports, || ports.state().summary(job.id)).await?;
-    let estimate = ports.state().estimate(&job.options.functions[0]).await;
+    let estimate = ports.state().estimate(&job.options.functions[0]).await.or_expected(job.options.task_ms);
     Ok(JobView { job, summary, estimate, slots })
 }
 

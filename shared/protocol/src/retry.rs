@@ -75,6 +75,7 @@ fn again(job: &Job, id: JobId, now_ms: u64) -> CreateJob {
         max_attempts: Some(options.max_attempts),
         deadline_ms: options.deadline_ms.filter(|&deadline_ms| deadline_ms > now_ms),
         fail_fast: options.fail_fast,
+        task_ms: options.task_ms,
         priority: options.priority,
         lane: options.lane,
         retention_ms: Some(options.retention_ms),

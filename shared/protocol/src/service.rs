@@ -53,7 +53,7 @@ impl<P: Ports> Api for Service<P> {
 
     async fn submit(&self, job: JobId, chunks: Vec<SubmitChunk>) -> Answer<SubmitReply> {
         let (job, answers) = submit::submit(&self.ports, &self.tenant, job, chunks).await?;
-        let estimate = self.ports.state().estimate(&job.options.functions[0]).await;
+        let estimate = self.ports.state().estimate(&job.options.functions[0]).await.or_expected(job.options.task_ms);
         Ok(SubmitReply { answers, estimate, slots: self.slots() })
     }
 

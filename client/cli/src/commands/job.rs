@@ -260,6 +260,7 @@ pub(crate) fn describe(view: &JobView) -> String {
             "fail fast",
             or_none(options.fail_fast.map(|failures| format!("after {}", text::counted(failures, "failure")))),
         ),
+        ("expected", or_none(options.task_ms.map(|task_ms| format!("{} a task", text::duration_ms(task_ms))))),
         ("priority", options.priority.to_string()),
         ("labels", labels.join(", ")),
     ])

@@ -64,6 +64,9 @@ pub(crate) struct JobArgs {
     /// Cancel the job once so many tasks have failed
     #[arg(long, value_name = "FAILURES", num_args = 0..=1, default_missing_value = "1")]
     fail_fast: Option<u64>,
+    /// How long a task is expected to take: a hint, for the size of chunks and the number of machines
+    #[arg(long, value_name = "DURATION")]
+    expect: Option<String>,
     /// Tasks that travel together, instead of as many as suits how long they take
     #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CHUNK_TASKS_MAX)))]
     chunk_tasks: Option<u32>,
@@ -95,6 +98,7 @@ struct JobFile {
     max_attempts: Option<u32>,
     deadline: Option<String>,
     fail_fast: Option<u64>,
+    expect: Option<String>,
     chunk_tasks: Option<u32>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -114,6 +118,8 @@ impl JobArgs {
     /// The request, and how many tasks travel together.
     pub(crate) fn request(&self, function: String) -> Outcome<(CreateJob, Option<u32>)> {
         let deadline_ms = self.deadline.as_deref().map(text::parse_deadline).transpose();
+        let in_ms = |text: &str| text::parse_duration(text).map(|task| (task.as_millis() as u64).max(1));
+        let task_ms = self.expect.as_deref().map(in_ms).transpose();
         let mut labels = self.labels.clone();
         labels.extend(self.label.iter().cloned());
         let create = CreateJob {
@@ -123,6 +129,7 @@ impl JobArgs {
             max_attempts: self.max_attempts,
             deadline_ms: deadline_ms.map_err(Problem::usage)?,
             fail_fast: self.fail_fast,
+            task_ms: task_ms.map_err(Problem::usage)?,
             labels,
             ..CreateJob::new(feed::job_id(), vec![function])
         };
@@ -191,6 +198,7 @@ impl Submit {
         options.max_attempts = options.max_attempts.or(file.max_attempts);
         options.deadline = options.deadline.take().or(file.deadline);
         options.fail_fast = options.fail_fast.or(file.fail_fast);
+        options.expect = options.expect.take().or(file.expect);
         options.chunk_tasks = options.chunk_tasks.or(file.chunk_tasks);
         options.labels = file.labels;
         Ok(())

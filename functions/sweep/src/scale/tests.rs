@@ -50,6 +50,7 @@ fn job(number: u8, lane: Lane, chunks: u64, task_s: f64) -> OpenWork {
         tasks: chunks,
         chunks,
         estimate: Estimate { tasks: 10, mean_us: task_s * 1e6, p95_us: task_s * 1e6 },
+        task_ms: None,
     }
 }
 
@@ -227,6 +228,17 @@ fn a_deadline_is_guarded_on_demand_before_it_is_too_late() {
     assert_eq!(world.later(0).round()[1], 0, "the next round is soon enough");
     let plan = world.later(15).plan();
     assert_eq!((plan.targets[1].target, plan.decision.infeasible), (3, vec![]), "the last moment");
+}
+
+#[test]
+fn what_the_submitter_expects_counts_first() {
+    let deadline_ms = |world: &World| Some(world.now_ms + 3_600_000);
+    let expected = |task_ms| {
+        let mut world = World::of_work(PolicyName::Sheaf, job(1, Lane::Spot, 4, 1.0));
+        (world.work[0].deadline_ms, world.work[0].task_ms) = (deadline_ms(&world), task_ms);
+        world.plan().decision.infeasible.len()
+    };
+    assert_eq!((expected(None), expected(Some(7_200_000))), (0, 1), "two hours do not fit into one");
 }
 
 #[test]
