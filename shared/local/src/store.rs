@@ -61,10 +61,13 @@ impl Shared {
         row.map(|row| keys::decode_json(&row, "a job")).transpose()
     }
 
+    /// Whether it has not stopped.
+    fn goes_on(&self) -> Result<(), StoreError> {
+        self.failed.borrow().clone().map_or(Ok(()), |detail| Err(StoreError::Stopped { detail }))
+    }
+
     fn put_small(&self, key: &str, bytes: &Bytes) -> Result<Put, StoreError> {
-        if let Some(detail) = self.failed.borrow().clone() {
-            return Err(StoreError::Stopped { detail });
-        }
+        self.goes_on()?;
         let created = self.engine.put_blob(key, bytes).map_err(stopped)?;
         Ok(if created { Put::Created } else { Put::Exists })
     }
@@ -359,6 +362,8 @@ impl StateStore for LocalStore {
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
+        // Also what is durable is not acknowledged by a store that has stopped.
+        self.shared.goes_on()?;
         if !self.shared.unsettled.load(Ordering::Acquire) {
             return Ok(());
         }
