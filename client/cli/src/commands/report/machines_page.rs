@@ -62,6 +62,9 @@ fn machines<'a>(figures: &MachineFigures) -> Outcome<Section<'a>> {
         let times = text::counted(all.hibernations.into(), "time");
         facts.insert(3, ("Hibernated", format!("{times}, {} in all, which cost nothing", seconds(all.frozen_s))));
     }
+    if figures.lives.copies > 0 {
+        facts.push(("Second copies", text::count(figures.lives.copies as u64)));
+    }
     let mut said = Vec::new();
     if figures.machines.len() > DRAWN_WORKERS_MAX {
         said.push(format!("Of {} machines the first {DRAWN_WORKERS_MAX} are drawn.", figures.machines.len()));
