@@ -37,8 +37,6 @@ use crate::{
 const REQUESTS_MAX: usize = 4_096;
 /// Writes of a request that is done at once where nothing else is to be done.
 const QUICK_WRITES_MAX: usize = 4;
-/// A group of more requests than that is a crowd.
-const CROWD: usize = 2;
 /// Requests in one group. Bounds how long the first of them waits.
 const GROUP_MAX: usize = 256;
 /// Chunks remembered between groups, to save reading them back.
@@ -147,11 +145,11 @@ impl Requests {
         }
     }
 
-    /// Writes what is quick on this thread, if the writer has nothing to do: else two threads would be woken for it. Where there
-    /// is much to write it is for the writer all the same, which commits many in one go. Gives back what is for the writer.
+    /// Writes what is quick on this thread, if the writer has nothing to do: else two threads would be woken for it. Gives back
+    /// what is for the writer.
     fn write_now(&self, request: Request) -> Option<Request> {
         let Some(mut writer) = self.writer.try_lock() else { return Some(request) };
-        if writer.crowded || !self.sender.is_empty() || !request.is_quick(&*writer.shared.engine) {
+        if !self.sender.is_empty() || !request.is_quick(&*writer.shared.engine) {
             return Some(request);
         }
         let written = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -186,7 +184,6 @@ pub(crate) fn start(shared: Arc<Shared>, feed: Range<u64>) -> (Requests, thread:
         durable: false,
         settling: Vec::new(),
         waits: Waits::default(),
-        crowded: false,
         feed_first: feed.start,
         feed_next: feed.end,
         event_last: 0,
@@ -218,8 +215,6 @@ struct Writer {
     /// Who waits for the next sync, without being in a hurry for it.
     settling: Vec<Reply<Result<(), StoreError>>>,
     waits: Waits,
-    /// Whether the last group was of more than [`CROWD`] requests.
-    crowded: bool,
     /// The feed holds numbers from `feed_first` to below `feed_next`.
     feed_first: u64,
     feed_next: u64,
@@ -243,12 +238,9 @@ impl Writer {
     /// Takes in what is there, as a group.
     fn take(&mut self, first: Request, requests: &flume::Receiver<Request>) {
         self.handle(first);
-        let mut count = 1;
         for request in requests.try_iter().take(GROUP_MAX - 1) {
             self.handle(request);
-            count += 1;
         }
-        self.crowded = count > CROWD;
     }
 
     /// Lets what was submitted begin, and waits a moment for something else that must be synced, if that is likely to come.

@@ -51,10 +51,14 @@ where
     B: Fn() -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let grid = Arc::new(Grid { ports, before_receive, bodies: Bodies::new(), handed: Mutex::default() });
+    let grid = Arc::new(Grid { ports, before_receive, bodies: Bodies::new(), handed: Mutex::default(), out: tokio::sync::Notify::new() });
     let router = Router::new().route(Call::PATH, post(serve::<P, B, F>)).with_state(grid.clone());
     let again = async move {
         loop {
+            // A grid without such workers does not wake for them.
+            if grid.handed.lock().is_empty() {
+                grid.out.notified().await;
+            }
             tokio::time::sleep(LOOK).await;
             grid.hand_out_again().await;
         }
@@ -70,6 +74,8 @@ struct Grid<P, B> {
     /// Hints handed out whose chunks are not known to be over or given back, each with when it is handed out again: soon
     /// unless its chunk is claimed, then once the lease is over, as a queue does that hides what it delivers.
     handed: Mutex<HashMap<ChunkKey, (Hint, Instant)>>,
+    /// Told of hints that are handed out.
+    out: tokio::sync::Notify,
 }
 
 async fn serve<P, B, F>(
@@ -244,7 +250,11 @@ where
             room -= hint.pack.as_ref().map_or(0, Bytes::len);
             hint.into()
         });
-        travelling.collect()
+        let travelling: Vec<Handed> = travelling.collect();
+        if !travelling.is_empty() {
+            self.out.notify_one();
+        }
+        travelling
     }
 
     /// Forgets a hint that was handed out. One for a second copy comes besides the chunk's own, and is not remembered.
