@@ -51,7 +51,13 @@ where
     B: Fn() -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let grid = Arc::new(Grid { ports, before_receive, bodies: Bodies::new(), handed: Mutex::default(), out: tokio::sync::Notify::new() });
+    let grid = Arc::new(Grid {
+        ports,
+        before_receive,
+        bodies: Bodies::new(),
+        handed: Mutex::default(),
+        out: tokio::sync::Notify::new(),
+    });
     let router = Router::new().route(Call::PATH, post(serve::<P, B, F>)).with_state(grid.clone());
     let again = async move {
         loop {
