@@ -12,8 +12,8 @@ use std::{
 use anyhow::Context;
 
 use crate::{
+    checked::Checked,
     deploy,
-    infra::Checked,
     package::{self, Architecture},
     setup::{self, root, succeed},
     terraform, test,
@@ -23,10 +23,11 @@ use crate::{
 const GRID: &str = "e2e";
 /// The line by which the scenarios say what they came to begins with this.
 const RESULT: &str = "scenarios on AWS: ";
+/// And what one has seen stands on a line that begins with this.
+const SEEN: &str = "    ";
 /// The scenario that is the client's own tests.
 const CLIENT: &str = "client";
-/// What a scenario says that could not run begins with this.
-const SKIPPED: &str = "SKIPPED:";
+
 /// How the scenarios are run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -158,11 +159,9 @@ impl Server {
             let mut tests = test::cargo();
             tests.args(["test", "--workspace", "--locked", "--no-fail-fast", "--features", "sheaf-cli/aws"]);
             tests.args(["--test", "any_grid"]).env("SHEAF_GRID", place).envs(self.variables());
-            let (count, ended_well) = test::watch(&mut tests)?;
-            anyhow::ensure!(count.passed > 0 || !ended_well, "there are no tests of the client");
-            checked.passed += count.passed;
-            checked.failed += count.failed.max(u64::from(!ended_well));
-            checked.skipped.extend(count.skipped);
+            let tested = test::watch(&mut tests)?;
+            anyhow::ensure!(tested.passed > 0 || tested.failed() > 0, "there are no tests of the client");
+            checked.add(tested);
         }
         Ok(())
     }
@@ -172,19 +171,29 @@ impl Server {
         let mut command = self.scenarios();
         command.args(["--api", api]).args(scenarios).stdout(Stdio::piped());
         let mut child = command.spawn().context("sheaf-e2e-aws")?;
-        let mut counts = None;
+        let (mut scenario, mut named, mut counts) = (String::new(), 0, None);
         for line in BufReader::new(child.stdout.take().context("a pipe")?).lines() {
             let line = line?;
             println!("{line}");
-            if let Some(at) = line.find(SKIPPED) {
-                checked.skipped.push(line[at..].to_owned());
+            if let Some(name) = line.strip_prefix("--- ") {
+                scenario = name.to_owned();
+            }
+            // The table at the end says all of it again.
+            if line.starts_with(SEEN) {
+                checked.hear(&line);
+                if line.contains(": FAILED: ") {
+                    checked.fail(format!("the scenario {scenario}"));
+                    named += 1;
+                }
             }
             counts = line.strip_prefix(RESULT).map(numbers).or(counts);
         }
         let status = child.wait()?;
         let (passed, failed) = counts.context("the scenarios did not come to their end")?;
         checked.passed += passed;
-        checked.failed += failed.max(u64::from(!status.success()));
+        if failed > named || (failed == 0 && !status.success()) {
+            checked.fail("scenarios on AWS");
+        }
         Ok(())
     }
 }

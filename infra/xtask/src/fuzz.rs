@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context;
 
-use crate::setup::{root, succeed};
+use crate::{
+    checked::Checked,
+    setup::{root, succeed},
+};
 
 /// The release that the targets were written with.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -18,24 +21,14 @@ const MALLOC_MIB_MAX: u32 = 272;
 /// All memory of a target, in MiB, that of the sanitizer included.
 const RSS_MIB_MAX: u32 = 2_048;
 
-/// What the targets came to.
-pub(crate) struct Fuzzed {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    /// Why nothing was run, if so.
-    pub(crate) skipped: Option<String>,
-}
-
 /// Fuzzes every target, or those named, all of them together for so long; the build takes its own time.
-pub(crate) fn run(total: Duration, only: &[String]) -> anyhow::Result<Fuzzed> {
-    let mut fuzzed = Fuzzed { passed: 0, failed: 0, skipped: None };
+pub(crate) fn run(total: Duration, only: &[String]) -> anyhow::Result<Checked> {
+    let mut checked = Checked::default();
     let cargo_fuzz = match CargoFuzz::find() {
         Ok(cargo_fuzz) => cargo_fuzz,
         Err(error) => {
-            let why = format!("SKIPPED: all fuzz targets: cargo-fuzz cannot be had: {error:#}");
-            println!("{why}");
-            fuzzed.skipped = Some(why);
-            return Ok(fuzzed);
+            checked.skip(&format!("all fuzz targets: cargo-fuzz cannot be had: {error:#}"));
+            return Ok(checked);
         }
     };
     let mut targets = targets()?;
@@ -54,14 +47,14 @@ pub(crate) fn run(total: Duration, only: &[String]) -> anyhow::Result<Fuzzed> {
         let found = cargo_fuzz.fuzz(target, seconds)?;
         println!("{:16} {}", target, found.line());
         if found.ended_well {
-            fuzzed.passed += 1;
+            checked.passed += 1;
         } else {
-            fuzzed.failed += 1;
             println!("{}", found.said);
+            checked.fail(format!("the fuzz target {target}"));
         }
     }
-    println!("fuzz targets: {} passed, {} failed", fuzzed.passed, fuzzed.failed);
-    Ok(fuzzed)
+    checked.sum_up("fuzz targets");
+    Ok(checked)
 }
 
 /// The targets, by name: those that the manifest names.

@@ -1,23 +1,13 @@
 //! Checks of infra/ that need no account: Terraform's format and validity, plans against a provider that is made up, policies, and
 //! the containers' Dockerfile.
 
-use std::process::{Command, Stdio};
-
-use anyhow::Context;
+use std::process::Command;
 
 use crate::{
+    checked::{Checked, listen},
     setup::{self, root},
     terraform::{self, Workspace},
 };
-
-/// What the checks came to.
-#[derive(Default)]
-pub(crate) struct Checked {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    /// What could not be checked, each with why.
-    pub(crate) skipped: Vec<String>,
-}
 
 /// Runs them all.
 pub(crate) fn run() -> anyhow::Result<Checked> {
@@ -28,7 +18,7 @@ pub(crate) fn run() -> anyhow::Result<Checked> {
         match workspace.init(&["-backend=false"]) {
             Ok(()) => {
                 checked.take("the configuration's validity", workspace.terraform("validate").arg("-no-color"))?;
-                checked.tests(workspace.terraform("test").arg("-no-color"))?;
+                plans(&mut checked, workspace.terraform("test").arg("-no-color"))?;
             }
             Err(error) if !workspace.has_plugins() => {
                 checked
@@ -52,47 +42,22 @@ pub(crate) fn run() -> anyhow::Result<Checked> {
             checked.skip(&format!("policies and the Dockerfile: checkov and hadolint cannot be had: {error:#}"))
         }
     }
-    println!("infrastructure: {} passed, {} failed", checked.passed, checked.failed);
+    checked.sum_up("infrastructure");
     Ok(checked)
 }
 
-impl Checked {
-    pub(crate) fn skip(&mut self, what: &str) {
-        let why = format!("SKIPPED: {what}");
-        println!("{why}");
-        self.skipped.push(why);
+/// Runs Terraform's own tests, which count themselves.
+fn plans(checked: &mut Checked, command: &mut Command) -> anyhow::Result<()> {
+    let (ended_well, said) = listen(command)?;
+    let (passed, failed) = count(&said).unwrap_or_default();
+    checked.passed += passed;
+    // Tests that did not even start are a failure too.
+    let broken = u64::from(failed == 0 && (!ended_well || passed == 0));
+    if failed + broken > 0 {
+        println!("{said}\nplans: FAILED");
     }
-
-    /// Runs a check, and shows what it says only when it does not pass.
-    pub(crate) fn take(&mut self, what: &str, command: &mut Command) -> anyhow::Result<()> {
-        let (ended_well, said) = listen(command)?;
-        if ended_well {
-            self.passed += 1;
-        } else {
-            self.failed += 1;
-            println!("{said}\n{what}: FAILED");
-        }
-        Ok(())
-    }
-
-    /// Runs Terraform's own tests, which count themselves.
-    fn tests(&mut self, command: &mut Command) -> anyhow::Result<()> {
-        let (ended_well, said) = listen(command)?;
-        let (passed, failed) = count(&said).unwrap_or_default();
-        if !ended_well || failed > 0 || passed == 0 {
-            println!("{said}\nplans: FAILED");
-        }
-        // Tests that did not even start are a failure too.
-        let broken = u64::from(failed == 0 && (!ended_well || passed == 0));
-        (self.passed, self.failed) = (self.passed + passed, self.failed + failed + broken);
-        Ok(())
-    }
-}
-
-fn listen(command: &mut Command) -> anyhow::Result<(bool, String)> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    (0..failed + broken).for_each(|_| checked.fail("a plan of infra/terraform"));
+    Ok(())
 }
 
 /// How many runs passed and failed, of the last line of `terraform test`.

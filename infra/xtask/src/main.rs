@@ -1,5 +1,6 @@
 //! What people repeat: setting up a machine, checking the tree, deploying a grid.
 
+mod checked;
 mod conformance;
 mod cost;
 mod deploy;
@@ -86,24 +87,12 @@ fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Setup => setup::run().map(|_| ()),
         Task::Test { no_lints, fuzz_seconds } => test::run(!no_lints, Duration::from_secs(fuzz_seconds)),
-        Task::Fuzz { seconds, targets } => {
-            let fuzzed = fuzz::run(Duration::from_secs(seconds), &targets)?;
-            anyhow::ensure!(fuzzed.failed == 0, "there are crashes above; their inputs are in tests/fuzz/artifacts");
-            Ok(())
-        }
+        Task::Fuzz { seconds, targets } => fuzz::run(Duration::from_secs(seconds), &targets)?.conclude(),
         Task::Cost => cost::run(),
         Task::Peers { arguments } => peers::run(&arguments),
         Task::Conformance => conformance::run(),
-        Task::E2eAws { options } => {
-            let checked = e2e_aws::run(&options)?;
-            anyhow::ensure!(checked.failed == 0, "there are failures above");
-            Ok(())
-        }
-        Task::Infra => {
-            let checked = infra::run()?;
-            anyhow::ensure!(checked.failed == 0, "there are failures above");
-            Ok(())
-        }
+        Task::E2eAws { options } => e2e_aws::run(&options)?.conclude(),
+        Task::Infra => infra::run()?.conclude(),
         Task::Package { architecture, profile } => package::run(architecture.get(), &profile).map(|_| ()),
         Task::Deploy { grid, packages, plan } => deploy::deploy(&grid, packages.as_deref(), plan),
         Task::Destroy { grid } => deploy::destroy(&grid),
