@@ -332,7 +332,7 @@ pub struct Chunk {
 pub type Due = u64;
 
 /// Why a worker may take over a held chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Evidence {
     /// Its lease and the clock margin are over.
     LeaseOver,

@@ -1,6 +1,7 @@
 //! The grid's own actors: workers that come and go, the sweeper, the result step, and the Lambdas that answer clients.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -248,6 +249,7 @@ fn view() -> GridView {
         directory: None,
         slots: 8,
         durable: true,
+        lanes: BTreeMap::new(),
         syncs: None,
     }
 }

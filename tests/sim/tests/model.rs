@@ -22,6 +22,7 @@ const CALM: Bounds = Bounds {
     gives_up: false,
     ghosts: 0,
     drains: 0,
+    copies: 0,
     steps: 2,
     sweeps: 1,
     hints: 2,
@@ -45,6 +46,7 @@ const CANCEL_WON: &str = "a cancel wins against a running worker";
 const CANCELLED: &str = "a job is cancelled";
 const EXPIRED: &str = "a task expires";
 const QUARANTINED: &str = "a task is quarantined";
+const OUTRUN: &str = "a living owner is outrun";
 
 /// Explores all of it; every promise must hold, and what is named must be seen to happen.
 fn explore(name: &str, bounds: Bounds, seen: &[&'static str]) {
@@ -112,6 +114,20 @@ fn other_faults() {
     explore("two chunks", bounds, &[DONE, TAKEN_OVER]);
     explore("a poison task", POISON, &[DONE, TAKEN_OVER, QUARANTINED]);
 }
+
+/// Of a chunk whose first task is committed, the second is run by two workers at once.
+#[test]
+fn a_second_copy() {
+    explore("a second copy", COPY, &[DONE, OUTRUN, TAKEN_OVER, LATE_REFUSED]);
+    let bounds = Bounds { crashes: 1, steps: 1, sweeps: 0, ..COPY };
+    explore("a second copy and a crash", bounds, &[DONE, OUTRUN, TAKEN_OVER, LATE_REFUSED]);
+    let bounds = Bounds { lost: 1, steps: 0, sweeps: 0, ..COPY };
+    explore("a second copy and a lost answer", bounds, &[DONE, OUTRUN, LATE_REFUSED, RECOGNISED]);
+    let bounds = Bounds { canceller: true, steps: 0, sweeps: 0, ..COPY };
+    explore("a second copy and a cancel", bounds, &[DONE, OUTRUN, LATE_REFUSED, CANCEL_WON]);
+}
+
+const COPY: Bounds = Bounds { copies: 1, segments: true, epochs: 3, ..CALM };
 
 /// A task that kills five workers, and would kill a sixth.
 const POISON: Bounds = Bounds { epochs: 6, steps: 6, sweeps: 0, poison: Some((0, 1)), ..CALM };
@@ -205,6 +221,7 @@ fn every_planted_bug_is_found() {
         (Bug::DuplicateDeleted, Bounds { duplicates: 1, ..QUICK }, HINT),
         (Bug::SweeperSendsNothing, Bounds { crashes: 1, ..CALM }, ENDS),
         (Bug::NoIsolation, POISON, POISONED),
+        (Bug::CopyCommitsAsOwner, Bounds { copies: 1, segments: true, ..QUICK }, ONE),
         (Bug::EndOverwrites, cancel, WRITE),
         (Bug::CancelCompleteEarly, cancel, CANCEL),
         (Bug::JobNotRead, cancel, VISIBLE),

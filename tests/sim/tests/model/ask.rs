@@ -40,7 +40,7 @@ pub(crate) struct Ask {
 pub(crate) enum What {
     Submit,
     Claim { nonce: u64 },
-    TakeOver { nonce: u64, seen_epoch: u32, seen_nonce: u64, seen_until_ms: u64, owner_gone: bool },
+    TakeOver { nonce: u64, seen_epoch: u32, seen_nonce: u64, seen_until_ms: u64, evidence: Evidence },
     Heartbeat { fence: Fence },
     Segment { fence: Fence, part: Part },
     Mark { fence: Fence, task: u32 },
@@ -95,11 +95,11 @@ impl Ask {
         match self.what {
             What::Submit => ChunkEvent::Submit { spec: Box::new(store.spec(self.chunk, now_ms)) },
             What::Claim { nonce } => ChunkEvent::Claim { owner: owner(nonce), now_ms, until_ms },
-            What::TakeOver { nonce, seen_epoch, seen_nonce, seen_until_ms, owner_gone } => ChunkEvent::TakeOver {
+            What::TakeOver { nonce, seen_epoch, seen_nonce, seen_until_ms, evidence } => ChunkEvent::TakeOver {
                 owner: owner(nonce),
                 seen: Attempt { epoch: seen_epoch, owner: owner(seen_nonce) },
                 seen_until_ms,
-                evidence: if owner_gone { Evidence::OwnerGone } else { Evidence::LeaseOver },
+                evidence,
                 now_ms,
                 until_ms,
             },

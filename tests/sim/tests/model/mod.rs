@@ -58,6 +58,8 @@ pub(crate) struct Bounds {
     pub(crate) ghosts: u8,
     /// Workers that are told to stop while they run a chunk.
     pub(crate) drains: u8,
+    /// Second copies of a chunk's only open task.
+    pub(crate) copies: u8,
     /// Steps of time, each a lease long. When nothing else goes on, time has no end.
     pub(crate) steps: u8,
     /// Chunks that the sweeper looks at before that.
@@ -115,6 +117,8 @@ pub(crate) enum Bug {
     SweeperSendsNothing,
     /// A chunk is not isolated, whatever dies under it.
     NoIsolation,
+    /// A second copy commits by the attempt of the chunk's living owner, which it does not take over.
+    CopyCommitsAsOwner,
     /// A worker that finds its job cancelled deletes the hint although it does not know whether its T9 was applied.
     HintDeletedUnsure,
     /// The sweeper does not carry out the wishes of cancellers that died.
@@ -142,6 +146,7 @@ pub(crate) enum Note {
     DuplicatePostponed,
     LostAnswerRecognised,
     CancelWon,
+    Outrun,
 }
 
 /// What may still go wrong.
@@ -152,6 +157,7 @@ struct Faults {
     lost: u8,
     ghosts: u8,
     drains: u8,
+    copies: u8,
     steps: u8,
     sweeps: u8,
 }
@@ -213,6 +219,11 @@ pub(crate) enum Action {
     Heartbeat(usize),
     CommitSome(usize),
     Drain(usize),
+    /// A worker has run a second copy of a chunk's only open task.
+    Copy {
+        worker: usize,
+        chunk: u8,
+    },
     /// An actor dies and another takes its place; the hint that it held is delivered again, or lost.
     Crash {
         actor: Actor,
@@ -278,7 +289,7 @@ fn hash_of(value: &impl Hash) -> u64 {
 
 impl Grid {
     fn new(bounds: &Bounds) -> Self {
-        let Bounds { crashes, duplicates, lost, ghosts, drains, steps, sweeps, .. } = *bounds;
+        let Bounds { crashes, duplicates, lost, ghosts, drains, copies, steps, sweeps, .. } = *bounds;
         let store = Store::new(bounds);
         Self {
             store,
@@ -288,7 +299,7 @@ impl Grid {
             summariser: Summariser::Idle,
             sweeper: Sweeper::Idle,
             workers: vec![Worker::IDLE; bounds.workers],
-            faults: Faults { crashes, duplicates, lost, ghosts, drains, steps, sweeps },
+            faults: Faults { crashes, duplicates, lost, ghosts, drains, copies, steps, sweeps },
             ghost: None,
             acknowledged: 0,
             deaths: 0,
@@ -428,7 +439,9 @@ impl Grid {
                 Step::Delete | Step::GiveBack => true,
                 Step::ReadJob(_) => quiet,
                 Step::Run(_) => at.bounds.deadline.is_none() && !at.interrupts(),
-                Step::Idle | Step::Claim(_) | Step::Write(..) | Step::End(_) | Step::Postpone => false,
+                Step::Idle | Step::Copied(_) | Step::Claim(_) | Step::Write(..) | Step::End(_) | Step::Postpone => {
+                    false
+                }
             },
         }
     }
@@ -529,6 +542,10 @@ impl Protocol {
                 grid.faults.drains -= 1;
                 grid.drain(self, worker);
             }
+            Action::Copy { worker, chunk } => {
+                grid.faults.copies -= 1;
+                grid.workers[worker].step = Step::Copied(chunk);
+            }
             Action::Crash { actor, keeps_hint } => grid.crash(actor, keeps_hint),
             Action::LandGhost => {
                 if let Some(ask) = grid.ghost.take() {
@@ -606,19 +623,23 @@ impl Model for Protocol {
                 actions.push(Action::Drain(at));
             }
         }
+        // The workers that idle are alike.
+        let idle = grid.workers.iter().position(|worker| worker.step == Step::Idle);
         for (at, hint) in grid.hints.iter().enumerate() {
             let first = at == 0 || grid.hints[at - 1] != *hint;
             if !first {
                 continue;
             }
-            // The workers that idle are alike.
-            let idle = grid.workers.iter().position(|worker| worker.step == Step::Idle);
             if let Some(worker) = idle.filter(|_| !hint.later) {
                 actions.push(Action::Receive { worker, hint: at, twice: false });
                 if faults.duplicates > 0 {
                     actions.push(Action::Receive { worker, hint: at, twice: true });
                 }
             }
+        }
+        if let Some(worker) = idle.filter(|_| faults.copies > 0) {
+            let copied = grid.store.open().filter(|chunk| worker::is_copyable(chunk));
+            actions.extend(copied.map(|chunk| Action::Copy { worker, chunk: chunk.spec.key.number as u8 }));
         }
         if grid.summariser == Summariser::Idle {
             actions.extend(grid.store.feed.iter().map(|&change| Action::TakeIn(change)));
@@ -685,6 +706,7 @@ impl Model for Protocol {
             seen!(DuplicatePostponed, "a duplicate is postponed"),
             seen!(LostAnswerRecognised, "a lost answer is recognised"),
             seen!(CancelWon, "a cancel wins against a running worker"),
+            seen!(Outrun, "a living owner is outrun"),
             Property::sometimes("a job is cancelled", |_, grid: &Grid| {
                 matches!(grid.store.job.state, JobState::Cancelled { .. })
             }),

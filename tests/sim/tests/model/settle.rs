@@ -60,6 +60,7 @@ impl Protocol {
             | Action::Heartbeat(_)
             | Action::CommitSome(_)
             | Action::Drain(_)
+            | Action::Copy { .. }
             | Action::Crash { .. } => false,
         };
         actions.into_iter().find(useful)
@@ -68,7 +69,7 @@ impl Protocol {
 
 impl Faults {
     const NONE: Self =
-        Self { crashes: 0, duplicates: 0, lost: 0, ghosts: 0, drains: 0, steps: u8::MAX, sweeps: u8::MAX };
+        Self { crashes: 0, duplicates: 0, lost: 0, ghosts: 0, drains: 0, copies: 0, steps: u8::MAX, sweeps: u8::MAX };
 }
 
 impl Grid {

@@ -1,7 +1,7 @@
 //! The work step, as `shared/protocol/src/work`: receive → T2 or T3 → read the job → run → put the blob → T5, T6, T7, T8 →
 //! delete or postpone the hint. One call of a port is one atomic step; what needs none is part of the step before.
 
-use sheaf_core::{Chunk, ChunkState, EndReason, Lease, Mark, Refused, limits};
+use sheaf_core::{Chunk, ChunkState, EndReason, Evidence, Lease, Mark, Refused, limits};
 
 use super::{
     Broken, Bug, Grid, Note, Protocol, TASKS, Told, Untold,
@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Write(Held, Ask),
     /// T9.
     End(Ask),
+    /// Has the outcome of a second copy, and nothing else of its chunk.
+    Copied(u8),
     /// Deletes the hint.
     Delete,
     /// Gives the hint of a released chunk back.
@@ -95,14 +97,16 @@ impl Worker {
     pub(crate) const fn ask(&self) -> Option<Ask> {
         match self.step {
             Step::Claim(ask) | Step::Write(_, ask) | Step::End(ask) => Some(ask),
-            Step::Idle | Step::ReadJob(_) | Step::Run(_) | Step::Delete | Step::GiveBack | Step::Postpone => None,
+            Step::Idle | Step::ReadJob(_) | Step::Run(_) | Step::Copied(_) => None,
+            Step::Delete | Step::GiveBack | Step::Postpone => None,
         }
     }
 
     pub(crate) const fn held(&self) -> Option<&Held> {
         match &self.step {
             Step::ReadJob(held) | Step::Run(held) | Step::Write(held, _) => Some(held),
-            Step::Idle | Step::Claim(_) | Step::End(_) | Step::Delete | Step::GiveBack | Step::Postpone => None,
+            Step::Idle | Step::Claim(_) | Step::End(_) | Step::Copied(_) => None,
+            Step::Delete | Step::GiveBack | Step::Postpone => None,
         }
     }
 
@@ -119,7 +123,7 @@ impl Worker {
                 super::time::age(&mut held.until_ms);
                 ask.age();
             }
-            Step::Idle | Step::Delete | Step::GiveBack | Step::Postpone => {}
+            Step::Idle | Step::Copied(_) | Step::Delete | Step::GiveBack | Step::Postpone => {}
         }
     }
 
@@ -149,6 +153,7 @@ impl Grid {
         let step = self.workers[worker].step;
         let next = match step {
             Step::Idle => return,
+            Step::Copied(chunk) => self.copied(at, chunk),
             Step::Claim(ask) => self.claimed(at, ask, told.expect("a write is told of")),
             Step::ReadJob(held) => {
                 let cancelled = self.store.job.state.is_cancelled() && at.bug != Some(Bug::JobNotRead);
@@ -188,7 +193,12 @@ impl Grid {
     /// `claim.rs`.
     fn claimed(&mut self, at: &Protocol, ask: Ask, told: Told) -> Step {
         let (reason, current) = match told {
-            Ok(chunk) => return Step::ReadJob(Held::new(ask.chunk, &chunk)),
+            Ok(chunk) => {
+                if matches!(ask.what, What::TakeOver { evidence: Evidence::Outrun, .. }) {
+                    self.store.note = Some(Note::Outrun);
+                }
+                return Step::ReadJob(Held::new(ask.chunk, &chunk));
+            }
             Err(Untold::GaveUp) => return Step::Postpone,
             Err(Untold::Refused(reason, current)) => (reason, current),
         };
@@ -221,14 +231,21 @@ impl Grid {
             let delete = at.bug == Some(Bug::DuplicateDeleted);
             return if delete { Step::Delete } else { Step::Postpone };
         }
-        let what = What::TakeOver {
-            nonce: claim.nonce().expect("a claim has one"),
-            seen_epoch: lease.attempt.epoch,
-            seen_nonce: owner.nonce,
-            seen_until_ms: lease.until_ms,
-            owner_gone,
+        let nonce = claim.nonce().expect("a claim has one");
+        let evidence = if owner_gone { Evidence::OwnerGone } else { Evidence::LeaseOver };
+        Step::Claim(Ask { what: take_over(nonce, lease, evidence), ..claim })
+    }
+
+    /// `copy.rs`: with the outcome at hand it takes the chunk, from whoever has it. The outcome is that of the attempt that
+    /// commits it: it is run again here, which is as good.
+    fn copied(&self, at: &Protocol, number: u8) -> Step {
+        let Some(chunk) = self.store.chunk(number).filter(|chunk| !chunk.is_final()) else { return Step::Delete };
+        let what = match chunk.lease() {
+            Some(_) if at.bug == Some(Bug::CopyCommitsAsOwner) => return Step::Run(Held::new(number, chunk)),
+            Some(lease) => take_over(self.nonce(), lease, Evidence::Outrun),
+            None => What::Claim { nonce: self.nonce() },
         };
-        Step::Claim(Ask { what, ..claim })
+        Step::Claim(Ask::new(number, what))
     }
 
     /// One turn of `Run::run_all`.
@@ -373,6 +390,22 @@ impl Worker {
     pub(crate) fn knows(&self, nonce: u64) -> bool {
         self.held().is_some_and(|held| held.fence.nonce == nonce)
             || self.ask().is_some_and(|ask| ask.nonce() == Some(nonce))
+    }
+}
+
+/// Whether a second copy may be run of what is open of a chunk: a single task of a worker that lives, and none that has killed one.
+pub(crate) fn is_copyable(chunk: &Chunk) -> bool {
+    chunk.lease().is_some() && chunk.only_open().is_some() && chunk.work.crashes == 0
+}
+
+fn take_over(nonce: u64, lease: &Lease, evidence: Evidence) -> What {
+    let seen = &lease.attempt;
+    What::TakeOver {
+        nonce,
+        seen_epoch: seen.epoch,
+        seen_nonce: seen.owner.nonce,
+        seen_until_ms: lease.until_ms,
+        evidence,
     }
 }
 
