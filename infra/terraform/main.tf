@@ -11,6 +11,16 @@ locals {
   # A queue takes this long to give a message to another Lambda: longer than the one that has it may run.
   timeouts = { for name in ["dispatch", "upload"] : name => coalesce(try(var.functions[name].timeout_s, null), 900) }
 
+  # Tasks that the containers of each lane run at once, at most, and how long one takes to come: what clients are told, so that a
+  # deadline that cannot be kept is said when a job is submitted. Containers on demand take both lanes.
+  container_slots = coalesce(var.workers.slots, max(1, floor(var.workers.cpu / 1024)))
+  containers = {
+    for lane, most in { spot = var.workers.spot_max + var.workers.on_demand_max, on-demand = var.workers.on_demand_max } : lane => {
+      slots   = most * local.container_slots
+      boot_ms = 1000 * coalesce(var.workers.boot_s, 90)
+    } if var.workers.image != ""
+  }
+
   # What a deployed program is told. Read in one place, shared/aws/src/ports.rs.
   environment = merge(
     {
@@ -22,7 +32,7 @@ locals {
       SHEAF_LOG    = var.log_filter
     },
     var.event_bus == "" ? {} : { SHEAF_EVENT_BUS = var.event_bus },
-    var.workers.image == "" ? {} : { SHEAF_SPOT = "1" },
+    var.workers.image == "" ? {} : { SHEAF_SPOT = "1", SHEAF_CONTAINERS = jsonencode(local.containers) },
     var.environment,
   )
 }
@@ -78,6 +88,17 @@ module "api" {
 }
 
 # What a client that works with its own rights needs to know beside the grid's name.
+locals {
+  described = {
+    version = 1
+    bucket  = module.data.bucket.name
+    queues  = var.grid
+    api     = module.api.url
+    slots   = var.slots
+    lanes   = local.containers
+  }
+}
+
 resource "aws_dynamodb_table_item" "grid" {
   table_name = module.data.table.name
   hash_key   = "pk"
@@ -85,7 +106,7 @@ resource "aws_dynamodb_table_item" "grid" {
   item = jsonencode({
     pk   = { S = "G" }
     sk   = { S = "GRID" }
-    json = { S = jsonencode({ version = 1, bucket = module.data.bucket.name, queues = var.grid, api = module.api.url }) }
+    json = { S = jsonencode(local.described) }
   })
 }
 

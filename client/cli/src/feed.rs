@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::{
     input::{Input, Task},
     problem::{Outcome, Problem},
+    text,
 };
 
 /// Tasks that are read ahead of being packed.
@@ -61,7 +62,11 @@ pub(crate) async fn feed(api: &impl Api, view: &JobView, input: Input, chunk_tas
         fed = Err(problem);
     }
     match fed {
-        Ok(true) => Ok(api.seal(job, feeder.seal).await?),
+        Ok(true) => {
+            let sealed = api.seal(job, feeder.seal).await?;
+            lateness(&sealed).into_iter().for_each(|late| eprintln!("{late}"));
+            Ok(sealed)
+        }
         Ok(false) => Ok(api.progress(job, None, 0).await?),
         Err(problem) => {
             // What was accepted would run on without the rest; half a job is of no use to anybody.
@@ -72,6 +77,21 @@ pub(crate) async fn feed(api: &impl Api, view: &JobView, input: Input, chunk_tas
                 .with_source(problem))
         }
     }
+}
+
+/// What there is to say of a deadline that cannot be kept.
+fn lateness(view: &JobView) -> Option<String> {
+    let (deadline_ms, end_ms) = view.lateness(text::now_ms())?;
+    let tasks = view.summary.tasks_submitted.saturating_sub(view.summary.totals.ended());
+    Some(format!(
+        "the deadline {} cannot be kept: {} of about {} end at {} at the earliest, on {}; what has not started by the deadline \
+         expires",
+        text::time(deadline_ms),
+        text::counted(tasks, "task"),
+        text::duration_us(view.estimate.mean_us as u64),
+        text::time(end_ms),
+        text::counted(view.slots.into(), "slot"),
+    ))
 }
 
 /// Reads an input to its end, or until nobody wants more of it.

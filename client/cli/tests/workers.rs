@@ -97,11 +97,15 @@ impl Process {
 
 /// Submits tasks that each run a script, which reads the number of its task.
 fn submit(grid: &Path, array: &str, script: &str) {
+    declare(grid, script);
+    let (code, _, stderr) = run(grid, &["submit", "--function", "work", "--array", array]);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+fn declare(grid: &Path, script: &str) {
     let declaration = format!("[functions.work]\ncommand = ['/bin/sh', '-c', '{script}']\n");
     std::fs::write(grid.join("work.toml"), declaration).unwrap();
     let (code, _, stderr) = run(grid, &["function", "add", "work.toml"]);
-    assert_eq!(code, 0, "{stderr}");
-    let (code, _, stderr) = run(grid, &["submit", "--function", "work", "--array", array]);
     assert_eq!(code, 0, "{stderr}");
 }
 
@@ -140,6 +144,32 @@ fn thousands_of_tasks_survive_the_death_of_one_of_two_workers() {
     assert!(results.into_iter().eq(1..=4000), "each once, each right");
     let totals = &json(grid, &["job", "info", "last"])["summary"]["totals"];
     assert_eq!((totals["succeeded"].as_u64(), totals["quarantined"].as_u64()), (Some(4000), Some(0)), "{totals}");
+}
+
+/// The grid has no slots but those of its workers.
+#[test]
+fn a_deadline_that_cannot_be_kept_is_said_when_a_job_is_submitted() {
+    let directory = tempfile::tempdir().unwrap();
+    let grid = directory.path();
+    let _up = Process::up(grid);
+    let _worker = Process::worker(grid, &["--slots", "2"]);
+    declare(grid, "sleep 300");
+    until("its slots count", || {
+        let dry = json(grid, &["submit", "--function", "work", "--array", "1-10", "--dry-run"]);
+        (dry["slots"] == 2).then_some(())
+    });
+    let submit = |deadline| {
+        let job = ["submit", "--function", "work", "--array", "1-10", "--expect", "1h", "--deadline", deadline];
+        let (code, _, stderr) = run(grid, &job);
+        assert_eq!(code, 0, "{stderr}");
+        stderr
+    };
+    assert_eq!(submit("6h"), "", "ten hours of work on two slots");
+    let info = || run(grid, &["job", "info", "last"]).1;
+    assert!(!info().contains("at the earliest"), "{}", info());
+    let said = submit("4h");
+    assert!(said.contains("cannot be kept: 10 tasks of about 1h 00m end at"), "{said}");
+    assert!(info().contains("before all can end"), "{}", info());
 }
 
 #[test]

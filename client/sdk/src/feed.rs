@@ -4,7 +4,7 @@
 //! bounded: bytes not acknowledged (the budget), chunks that wait for a submission, submissions under way. Nothing is
 //! locked or sent per item.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use futures::future::BoxFuture;
 use sheaf_api::{Api, ApiError, Code};
@@ -20,6 +20,7 @@ use crate::{
     error::{GridError, JournalError},
     journal::{Journal, Recorded, Resume},
     limits::{CHUNKS_READY_MAX, PROBE_WAIT_MS, SUBMISSIONS_MAX},
+    map::unix_ms,
     progress::{Board, Known as BoardView, Phase, Waiting},
     retry,
     sizing::{self, Known},
@@ -51,7 +52,13 @@ impl Outlet {
             Journal::sync(Arc::clone(journal)).await?;
         }
         match retry::call(|| api.seal(*job, seal)).await {
-            Ok(view) => board.saw(&view),
+            Ok(view) => {
+                if let Some((deadline_ms, end_ms)) = view.lateness(unix_ms(SystemTime::now())) {
+                    let tasks = view.summary.tasks_submitted;
+                    tracing::warn!(%job, tasks, deadline_ms, end_ms, "the deadline cannot be kept: it ends later at the earliest");
+                }
+                board.saw(&view);
+            }
             Err(error) if error.code == Code::Over => {}
             Err(error) => return Err(error.into()),
         }

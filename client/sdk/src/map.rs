@@ -68,7 +68,9 @@ impl JobBuilder {
         self
     }
 
-    /// Starts no task later than so long after the job's start; what has not started by then expires.
+    /// Starts no task later than so long after the job's start; what has not started by then expires. One that cannot be kept, as
+    /// far as is known of the function and the grid, is logged as a warning once all is submitted; see
+    /// [`JobView::lateness`](crate::api::wire::JobView::lateness) of [`Job::info`](crate::Job::info).
     pub const fn deadline(mut self, after: Duration) -> Self {
         self.deadline = Some(after);
         self
@@ -296,7 +298,7 @@ async fn resumed(api: &Transport, id: JobId, journal: &Journal, created_at_ms: u
     }
 }
 
-fn unix_ms(at: SystemTime) -> u64 {
+pub(crate) fn unix_ms(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(u64::MAX)
 }

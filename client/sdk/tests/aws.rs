@@ -3,7 +3,7 @@
 
 mod promises;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sheaf::{
     Code, Function, Grid, Lane, Manifest,
@@ -46,7 +46,7 @@ impl Deployed {
         let (config, settings) = loopback::fresh_account().await?;
         let ports = loopback::ports(&config, &settings).await;
         let Settings { table, bucket, queues } = settings;
-        let described = Described { version: 1, bucket, queues, api: None, slots: Some(4) };
+        let described = Described { version: 1, bucket, queues, api: None, slots: Some(4), lanes: BTreeMap::new() };
         described.write(&config, &table).await.expect("written");
         let grid = sheaf::builder().build().connect_aws(&config, &table).await.expect("connected");
         Ok(Self { grid, working: tokio::spawn(work(ports)) })
@@ -113,7 +113,7 @@ async fn what_is_missing_is_told() {
     loopback::ports(&config, &settings).await;
     assert_eq!(connect().await.expect_err("it is not described").code(), Code::NotFound);
     let Settings { table, bucket, queues } = settings.clone();
-    let mut described = Described { version: 9, bucket, queues, api: None, slots: None };
+    let mut described = Described { version: 9, bucket, queues, api: None, slots: None, lanes: BTreeMap::new() };
     described.write(&config, &table).await.expect("written");
     assert_eq!(connect().await.expect_err("of the future").code(), Code::Invalid);
     described.version = 1;

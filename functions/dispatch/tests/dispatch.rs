@@ -1,7 +1,7 @@
 //! The Lambda for tasks over real queues, tables and buckets of an AWS on loopback. Lambda itself is played by the tests: they
 //! receive, hand over an event as Lambda does, and delete what is not reported.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use serde_json::json;
@@ -51,6 +51,7 @@ impl Grid {
             directory: None,
             slots: 2,
             durable: true,
+            lanes: BTreeMap::new(),
             syncs: None,
         };
         let service = Service::new(ports.clone(), TenantId::default(), view);

@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     future::pending,
     path::Path,
     time::{Duration, Instant},
@@ -38,6 +39,7 @@ impl Grid {
             directory: None,
             slots: 2,
             durable: false,
+            lanes: BTreeMap::new(),
             syncs: None,
         };
         let scratch = tempfile::tempdir().expect("a directory");

@@ -35,7 +35,7 @@ impl Grid {
         let settings = loopback::settings(&format!("w{account}"));
         let ports = loopback::ports(&loopback::config(endpoint, &account).await, &settings).await;
         Ok(Self {
-            service: Service::new(ports, TenantId::default(), sheaf_aws::grid_view(2)),
+            service: Service::new(ports, TenantId::default(), sheaf_aws::grid_view(2, BTreeMap::new())),
             environment: loopback::environment(endpoint, &account, &settings),
             directory: tempfile::tempdir().expect("a directory"),
         })

@@ -26,7 +26,7 @@ run "names" {
   }
   assert {
     condition = jsondecode(jsondecode(aws_dynamodb_table_item.grid.item).json.S) == {
-      version = 1, bucket = "night-123456789012-eu-west-1", queues = "night", api = output.api
+      version = 1, bucket = "night-123456789012-eu-west-1", queues = "night", api = output.api, slots = var.slots, lanes = {}
     }
     error_message = "The item G/GRID tells a client what it does not know."
   }

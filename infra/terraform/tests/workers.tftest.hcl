@@ -42,6 +42,12 @@ run "fargate" {
     condition     = module.functions.deployed.submit.environment[0].variables.SHEAF_SPOT == "1"
     error_message = "The Lambdas know that there are containers."
   }
+  assert {
+    condition = jsondecode(module.functions.deployed.submit.environment[0].variables.SHEAF_CONTAINERS) == {
+      spot = { slots = 12, boot_ms = 90000 }, on-demand = { slots = 2, boot_ms = 90000 }
+    }
+    error_message = "Clients are told how many tasks containers run at once."
+  }
 }
 
 run "scaler" {

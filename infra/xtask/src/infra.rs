@@ -194,7 +194,7 @@ mod tests {
                 block.split(|c: char| !c.is_ascii_uppercase() && c != '_').filter(|word| word.starts_with("SHEAF_"))
             })
             .collect();
-        assert_eq!(told.len(), 8, "{told:?}");
+        assert_eq!(told.len(), 9, "{told:?}");
         for variable in told {
             assert!(asked.iter().any(|code| code.contains(&format!("\"{variable}\""))), "nobody asks for {variable}");
         }

@@ -128,7 +128,7 @@ pub struct SubmitReply {
     pub answers: Vec<ChunkAnswer>,
     /// How long the job's first function takes, as far as known: for the choice of chunk sizes.
     pub estimate: Estimate,
-    /// How many tasks the grid runs at once.
+    /// How many of its tasks the grid runs at once, at most.
     pub slots: u32,
 }
 
@@ -142,8 +142,41 @@ pub struct JobView {
     pub summary: Summary,
     /// How long its first function takes, as far as known.
     pub estimate: Estimate,
-    /// How many tasks the grid runs at once.
+    /// How many of its tasks the grid runs at once, at most: those of its lane, and of all jobs together.
     pub slots: u32,
+    /// How long a machine takes to come where its lane has none while there is no work, 95th percentile.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub boot_ms: u64,
+}
+
+impl JobView {
+    /// When the last of the tasks submitted so far ends at the earliest: if the job had the grid to itself, and its tasks took as
+    /// long as is known of them. None where that is not known, no slot is there, or nothing is open.
+    pub fn earliest_end_ms(&self, now_ms: u64) -> Option<u64> {
+        let open = self.summary.tasks_submitted.saturating_sub(self.summary.totals.ended());
+        let is_over = self.job.state.ended_at_ms().is_some();
+        // Of several functions only the first one's tasks are known.
+        let is_known = self.estimate.tasks > 0 && self.job.options.functions.len() == 1;
+        if open == 0 || is_over || !is_known || self.slots == 0 {
+            return None;
+        }
+        let width = if self.job.options.ordered { 1 } else { self.slots };
+        let work_ms = self.estimate.mean_us / 1e3 * (open as f64 / f64::from(width)).max(1.0);
+        Some(now_ms.saturating_add(self.boot_ms).saturating_add(work_ms as u64))
+    }
+
+    /// The job's deadline and [when it ends at the earliest](Self::earliest_end_ms), if that is later. Tasks that have not started
+    /// by the deadline expire.
+    pub fn lateness(&self, now_ms: u64) -> Option<(u64, u64)> {
+        let deadline_ms = self.job.options.deadline_ms?;
+        let end_ms = self.earliest_end_ms(now_ms)?;
+        (end_ms > deadline_ms).then_some((deadline_ms, end_ms))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Which jobs to list.
@@ -373,13 +406,32 @@ pub struct GridView {
     /// Its data directory, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// How many tasks it runs at once.
+    /// How many tasks it runs at once, on lanes of which `lanes` says nothing.
     pub slots: u32,
+    /// The lanes that have machines of their own, which come when there is work.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lanes: BTreeMap<Lane, LaneView>,
     /// Whether an acknowledgement means that it would survive a power cut.
     pub durable: bool,
     /// Syncs that acknowledgements waited for since it was opened, where it counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syncs: Option<u64>,
+}
+
+impl GridView {
+    /// What a lane's tasks run on.
+    pub fn lane(&self, lane: Lane) -> LaneView {
+        self.lanes.get(&lane).copied().unwrap_or(LaneView { slots: self.slots, boot_ms: 0 })
+    }
+}
+
+/// The machines of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneView {
+    /// How many tasks they run at once, at most.
+    pub slots: u32,
+    /// How long one takes to come, 95th percentile.
+    pub boot_ms: u64,
 }
 
 /// Fixes the size of a job.

@@ -225,5 +225,5 @@ fn job_view() -> JobView {
         created_at_ms: 1,
         state: JobState::Open,
     };
-    JobView { job, summary: Summary::default(), estimate: Estimate::default(), slots: 2 }
+    JobView { job, summary: Summary::default(), estimate: Estimate::default(), slots: 2, boot_ms: 0 }
 }

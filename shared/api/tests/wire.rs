@@ -67,7 +67,40 @@ fn job(state: JobState) -> JobView {
     };
     let totals = Totals { succeeded: 4, failed: 1, cancelled: 0, expired: 2, quarantined: 1 };
     let summary = Summary { chunks_submitted: 2, tasks_submitted: 8, chunks_ended: 2, totals };
-    JobView { job, summary, estimate: ESTIMATE, slots: 64 }
+    JobView { job, summary, estimate: ESTIMATE, slots: 64, boot_ms: 0 }
+}
+
+#[test]
+fn when_a_job_ends_at_the_earliest() {
+    const NOW_MS: u64 = 1_000;
+    let mut view = job(JobState::Open);
+    view.job.options.functions.truncate(1);
+    view.job.options.ordered = false;
+    view.estimate = Estimate { tasks: 3, mean_us: 10_000.0, p95_us: 20_000.0 };
+    (view.slots, view.boot_ms) = (4, 500);
+    assert_eq!(view.earliest_end_ms(NOW_MS), None, "all eight have ended");
+    view.summary.tasks_submitted = 108;
+    assert_eq!(view.earliest_end_ms(NOW_MS), Some(NOW_MS + 500 + 250), "a hundred tasks of 10 ms in four slots");
+    view.job.options.deadline_ms = Some(NOW_MS + 750);
+    assert_eq!(view.lateness(NOW_MS), None);
+    assert_eq!(view.lateness(NOW_MS + 1), Some((NOW_MS + 750, NOW_MS + 751)));
+    view.summary.tasks_submitted = 9;
+    assert_eq!(view.earliest_end_ms(NOW_MS), Some(NOW_MS + 500 + 10), "no sooner than one task takes");
+    view.summary.tasks_submitted = 18;
+    view.job.options.ordered = true;
+    assert_eq!(view.earliest_end_ms(NOW_MS), Some(NOW_MS + 500 + 100), "one after the other");
+    type Change = fn(&mut JobView);
+    let unknown: [(&str, Change); 4] = [
+        ("no slots", |view| view.slots = 0),
+        ("a function nobody has run", |view| view.estimate = Estimate::default()),
+        ("two functions", |view| view.job.options.functions = job(JobState::Open).job.options.functions),
+        ("it is over", |view| view.job.state = JobState::Cancelled { seal: None, at_ms: 1 }),
+    ];
+    for (why, change) in unknown {
+        let mut view = view.clone();
+        change(&mut view);
+        assert_eq!(view.earliest_end_ms(NOW_MS), None, "{why}");
+    }
 }
 
 #[test]
@@ -194,6 +227,7 @@ fn tasks_and_what_they_run_on() {
         directory: None,
         slots: 2,
         durable: false,
+        lanes: BTreeMap::new(),
         syncs: None,
     };
     let disk =

@@ -5,10 +5,13 @@
 
 mod checks;
 
+use std::collections::BTreeMap;
+
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use serde::{Deserialize, Serialize};
-use sheaf_api::wire::GridView;
+use sheaf_api::wire::{GridView, LaneView};
+use sheaf_core::Lane;
 use sheaf_protocol::StoreError;
 
 pub use checks::{Check, Health, check, check_credentials};
@@ -44,6 +47,9 @@ pub struct Described {
     /// How many tasks it runs at once; [`SLOTS_DEFAULT`] unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// The lanes that have containers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lanes: BTreeMap<Lane, LaneView>,
 }
 
 /// A grid that cannot be found by its name.
@@ -116,14 +122,14 @@ impl Described {
 
     /// What it says of itself to clients.
     pub fn grid_view(&self) -> GridView {
-        grid_view(self.slots.unwrap_or(SLOTS_DEFAULT))
+        grid_view(self.slots.unwrap_or(SLOTS_DEFAULT), self.lanes.clone())
     }
 }
 
 /// What a grid on AWS says of itself.
-pub fn grid_view(slots: u32) -> GridView {
+pub fn grid_view(slots: u32, lanes: BTreeMap<Lane, LaneView>) -> GridView {
     let (version, backend) = (env!("CARGO_PKG_VERSION").to_owned(), "aws".to_owned());
-    GridView { version, backend, directory: None, slots, durable: true, syncs: None }
+    GridView { version, backend, directory: None, slots, lanes, durable: true, syncs: None }
 }
 
 fn s(text: &str) -> aws_sdk_dynamodb::types::AttributeValue {

@@ -92,7 +92,7 @@ impl Grid {
             let (state, blobs) = (AwsState::new(&table, &settings.table), AwsBlobs::new(&others, &settings.bucket));
             AwsPorts::new(state, blobs, AwsQueue::new(&others, &settings.queues))
         };
-        let service = |step| Service::new(ports(step), TenantId::default(), grid_view(4));
+        let service = |step| Service::new(ports(step), TenantId::default(), grid_view(4, BTreeMap::new()));
         let poller = aws_sdk_sqs::Client::new(&meter.attach(&others, Step::Dispatch));
         let name = schema::queue_name(&settings.queues, Lane::Lambda, Priority::Normal);
         let found = poller.get_queue_url().queue_name(name).send().await.expect("a queue");

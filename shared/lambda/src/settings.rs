@@ -1,7 +1,10 @@
 //! What a function of a deployed grid is told by its environment.
 
-use sheaf_api::wire::GridView;
+use std::collections::BTreeMap;
+
+use sheaf_api::wire::{GridView, LaneView};
 use sheaf_aws::SettingsError;
+use sheaf_core::Lane;
 
 /// How many tasks a grid runs at once unless `SHEAF_SLOTS` says otherwise.
 pub const SLOTS_DEFAULT: u32 = sheaf_aws::SLOTS_DEFAULT;
@@ -15,6 +18,9 @@ pub struct Settings {
     pub aws: sheaf_aws::Settings,
     /// `SHEAF_SLOTS`: how many tasks it runs at once, as clients are told; [`SLOTS_DEFAULT`] unless set.
     pub slots: u32,
+    /// `SHEAF_CONTAINERS`: how many tasks the containers of each lane that has some run at once at most, and how long one takes to
+    /// come, as JSON; none unless set.
+    pub lanes: BTreeMap<Lane, LaneView>,
     /// `SHEAF_EVENT_BUS`: where to tell of jobs that have ended; nowhere unless set.
     pub event_bus: Option<String>,
     /// `SHEAF_SPOT`: whether there are containers that serve the spot lane; not unless it is 1.
@@ -39,14 +45,21 @@ impl Settings {
                 }
             },
         };
+        let lanes = match set("SHEAF_CONTAINERS") {
+            None => BTreeMap::new(),
+            Some(value) => serde_json::from_str(&value).map_err(|_| {
+                let expected = "a JSON object of lanes, each with slots and boot_ms";
+                SettingsError::Malformed { name: "SHEAF_CONTAINERS", value, expected }
+            })?,
+        };
         let grid = set("SHEAF_GRID").ok_or(SettingsError::Missing { name: "SHEAF_GRID" })?;
         let spot = set("SHEAF_SPOT").is_some_and(|value| value == "1");
-        Ok(Self { grid, aws, slots, event_bus: set("SHEAF_EVENT_BUS"), spot })
+        Ok(Self { grid, aws, slots, lanes, event_bus: set("SHEAF_EVENT_BUS"), spot })
     }
 
     /// What the grid says of itself.
     pub fn grid_view(&self) -> GridView {
-        sheaf_aws::grid_view(self.slots)
+        sheaf_aws::grid_view(self.slots, self.lanes.clone())
     }
 }
 
@@ -74,5 +87,11 @@ mod tests {
             let refused = of(&[("SHEAF_GRID", "n"), ("SHEAF_SLOTS", slots)]).expect_err("no number");
             assert!(refused.to_string().contains("SHEAF_SLOTS"), "{refused}");
         }
+        let told = r#"{"spot":{"slots":12,"boot_ms":90000}}"#;
+        let settings = of(&[("SHEAF_GRID", "n"), ("SHEAF_CONTAINERS", told)]).expect("containers");
+        assert_eq!(settings.grid_view().lane(Lane::Spot), LaneView { slots: 12, boot_ms: 90_000 });
+        assert_eq!(settings.grid_view().lane(Lane::Lambda), LaneView { slots: SLOTS_DEFAULT, boot_ms: 0 });
+        let refused = of(&[("SHEAF_GRID", "n"), ("SHEAF_CONTAINERS", "12")]).expect_err("no object");
+        assert!(refused.to_string().contains("SHEAF_CONTAINERS"), "{refused}");
     }
 }

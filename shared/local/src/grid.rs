@@ -1,6 +1,6 @@
 //! A whole grid in one process.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sheaf_api::{
@@ -138,6 +138,7 @@ impl Grid {
             backend: if directory.is_some() { "disk" } else { "memory" }.to_owned(),
             directory: directory.as_ref().map(|directory| directory.path.display().to_string()),
             slots: options.slots as u32,
+            lanes: BTreeMap::new(),
             durable: options.durable && directory.is_some(),
             syncs: None,
         };
@@ -340,9 +341,16 @@ impl Inner {
                     tasks_ended: self.crew.worker().tasks_ended(),
                 })
                 .await;
+            self.service.set_slots(self.slots_there_are().await);
             self.ports().store().keep_estimates().await;
             tokio::time::sleep(HOUSEKEEPING).await;
         }
+    }
+
+    /// Slots of all workers that take tasks, also of those in other processes.
+    async fn slots_there_are(&self) -> u32 {
+        let workers = self.ports().state().workers().await.unwrap_or_default();
+        workers.iter().filter(|worker| !worker.draining).map(|worker| worker.slots).sum()
     }
 
     async fn sweep(self: Arc<Self>) {

@@ -6,7 +6,7 @@
 //!
 //! A submission with a small pack is written without a sync, so that its chunk can begin, and asks for one when it settles. That
 //! sync waits a moment: where the task is short, its end arrives meanwhile, and one sync serves both. What needs no sync is
-//! written by whoever asks, if the thread has nothing to do.
+//! written by whoever asks, if the thread has nothing to do: that is every chunk's write where nothing waits for the disk.
 
 use std::{
     collections::HashMap,
@@ -107,11 +107,12 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Whether it takes no longer than waking a thread, and needs no sync.
+    /// Whether it takes no longer than waking a thread, and waits for no disk.
     fn is_quick(&self, engine: &dyn Engine) -> bool {
         match self {
             Self::Apply { writes, .. } => {
-                writes.len() <= QUICK_WRITES_MAX && writes.iter().all(|write| is_unsynced(write, engine))
+                let waits = |write: &Write| engine.waits() && !is_unsynced(write, engine);
+                writes.len() <= QUICK_WRITES_MAX && !writes.iter().any(waits)
             }
             Self::Summarise { entries, .. } => entries.len() <= QUICK_WRITES_MAX,
             Self::FeedTaken { .. } => true,
@@ -154,7 +155,7 @@ impl Requests {
         }
         let written = panic::catch_unwind(AssertUnwindSafe(|| {
             writer.handle(request);
-            match writer.durable {
+            match writer.durable && writer.shared.engine.waits() {
                 false => writer.commit(),
                 // It was refused for something that must be made durable first. Where there is no room, a commit comes anyway.
                 true => drop(self.sender.try_send(Request::Commit)),

@@ -2,7 +2,7 @@
 
 use sheaf_api::{
     ApiError, Code,
-    wire::{ChunkHead, ChunkResult, JobFilter, JobView, Page, ReadResults, ResultsPage},
+    wire::{ChunkHead, ChunkResult, GridView, JobFilter, JobView, LaneView, Page, ReadResults, ResultsPage},
 };
 use sheaf_core::{Chunk, ChunkKey, ChunkState, Job, JobId, Summary, TenantId, limits};
 
@@ -12,11 +12,12 @@ use crate::{
     write::retrying,
 };
 
-/// A job as it is shown, with its counts.
-pub async fn view<P: Ports>(ports: &P, job: Job, slots: u32) -> Result<JobView, ApiError> {
+/// A job as it is shown by this grid, with its counts.
+pub async fn view<P: Ports>(ports: &P, job: Job, grid: &GridView) -> Result<JobView, ApiError> {
     let summary = retrying(ports, || ports.state().summary(job.id)).await?;
     let estimate = ports.state().estimate(&job.options.functions[0]).await.or_expected(job.options.task_ms);
-    Ok(JobView { job, summary, estimate, slots })
+    let LaneView { slots, boot_ms } = grid.lane(job.options.lane);
+    Ok(JobView { job, summary, estimate, slots, boot_ms })
 }
 
 /// Where a job stands; waits until more than `seen` chunks have ended or the job is over, at most `wait_ms`.
@@ -26,11 +27,11 @@ pub async fn progress<P: Ports>(
     id: JobId,
     seen: Option<u64>,
     wait_ms: u64,
-    slots: u32,
+    grid: &GridView,
 ) -> Result<JobView, ApiError> {
     let until_ms = ports.clock().now_ms() + wait_ms.min(limits::LONG_POLL_MS_MAX);
     loop {
-        let view = view(ports, job(ports, tenant, id).await?, slots).await?;
+        let view = view(ports, job(ports, tenant, id).await?, grid).await?;
         let now_ms = ports.clock().now_ms();
         let news = seen.is_none_or(|seen| view.summary.chunks_ended > seen) || view.job.state.ended_at_ms().is_some();
         if news || now_ms >= until_ms {
@@ -48,12 +49,12 @@ pub async fn results<P: Ports>(
     tenant: &TenantId,
     id: JobId,
     read: &ReadResults,
-    slots: u32,
+    grid: &GridView,
 ) -> Result<ResultsPage, ApiError> {
     let until_ms = ports.clock().now_ms() + read.wait_ms.min(limits::LONG_POLL_MS_MAX);
     let chunks_max = read.chunks_max.clamp(1, limits::RESULT_PAGE_CHUNKS_MAX);
     loop {
-        let job = view(ports, job(ports, tenant, id).await?, slots).await?;
+        let job = view(ports, job(ports, tenant, id).await?, grid).await?;
         let numbers = retrying(ports, || ports.state().ended(id, &read.have, chunks_max)).await?;
         let now_ms = ports.clock().now_ms();
         if !numbers.is_empty() {
@@ -118,14 +119,14 @@ pub async fn jobs<P: Ports>(
     ports: &P,
     tenant: &TenantId,
     mut filter: JobFilter,
-    slots: u32,
+    grid: &GridView,
 ) -> Result<Page<JobView>, ApiError> {
     filter.limit = filter.limit.clamp(1, limits::PAGE_ROWS_MAX);
     let jobs = retrying(ports, || ports.state().jobs(tenant, &filter)).await?;
     let next = (jobs.len() == filter.limit).then(|| jobs.last().map(|job| job.id.to_string())).flatten();
     let mut rows = Vec::with_capacity(jobs.len());
     for job in jobs {
-        rows.push(view(ports, job, slots).await?);
+        rows.push(view(ports, job, grid).await?);
     }
     Ok(Page { rows, next })
 }

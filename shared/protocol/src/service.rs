@@ -1,5 +1,7 @@
 //! The calls of the grid, answered by the steps.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 use sheaf_api::{
     Answer, Api,
@@ -22,13 +24,14 @@ use crate::{
 pub struct Service<P> {
     ports: P,
     tenant: TenantId,
-    grid: GridView,
+    /// What the grid says of itself now.
+    grid: Arc<Mutex<Arc<GridView>>>,
 }
 
 impl<P: Ports> Service<P> {
     /// The service over these ports; `grid` is what it says of itself.
-    pub const fn new(ports: P, tenant: TenantId, grid: GridView) -> Self {
-        Self { ports, tenant, grid }
+    pub fn new(ports: P, tenant: TenantId, grid: GridView) -> Self {
+        Self { ports, tenant, grid: Arc::new(Mutex::new(Arc::new(grid))) }
     }
 
     /// The ports.
@@ -36,54 +39,62 @@ impl<P: Ports> Service<P> {
         &self.ports
     }
 
-    const fn slots(&self) -> u32 {
-        self.grid.slots
+    /// Takes note of how many tasks the grid runs at once now, where machines of other people join and leave it.
+    pub fn set_slots(&self, slots: u32) {
+        let mut grid = self.grid.lock().unwrap_or_else(PoisonError::into_inner);
+        if grid.slots != slots {
+            Arc::make_mut(&mut grid).slots = slots;
+        }
+    }
+
+    fn view(&self) -> Arc<GridView> {
+        self.grid.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl<P: Ports> Api for Service<P> {
     async fn grid(&self) -> Answer<GridView> {
-        Ok(self.grid.clone())
+        Ok(GridView::clone(&self.view()))
     }
 
     async fn create_job(&self, request: CreateJob) -> Answer<JobView> {
         let job = submit::create(&self.ports, &self.tenant, &request).await?;
-        read::view(&self.ports, job, self.slots()).await
+        read::view(&self.ports, job, &self.view()).await
     }
 
     async fn submit(&self, job: JobId, chunks: Vec<SubmitChunk>) -> Answer<SubmitReply> {
         let (job, answers) = submit::submit(&self.ports, &self.tenant, job, chunks).await?;
         let estimate = self.ports.state().estimate(&job.options.functions[0]).await.or_expected(job.options.task_ms);
-        Ok(SubmitReply { answers, estimate, slots: self.slots() })
+        Ok(SubmitReply { answers, estimate, slots: self.view().lane(job.options.lane).slots })
     }
 
     async fn seal(&self, job: JobId, seal: Seal) -> Answer<JobView> {
         let job = submit::seal(&self.ports, &self.tenant, job, seal).await?;
-        read::view(&self.ports, job, self.slots()).await
+        read::view(&self.ports, job, &self.view()).await
     }
 
     async fn progress(&self, job: JobId, seen: Option<u64>, wait_ms: u64) -> Answer<JobView> {
-        read::progress(&self.ports, &self.tenant, job, seen, wait_ms, self.slots()).await
+        read::progress(&self.ports, &self.tenant, job, seen, wait_ms, &self.view()).await
     }
 
     async fn results(&self, job: JobId, read: ReadResults) -> Answer<ResultsPage> {
-        read::results(&self.ports, &self.tenant, job, &read, self.slots()).await
+        read::results(&self.ports, &self.tenant, job, &read, &self.view()).await
     }
 
     async fn cancel(&self, job: JobId) -> Answer<JobView> {
         submit::job(&self.ports, &self.tenant, job).await?;
         cancel::wish(&self.ports, job).await?;
         cancel::carry_out(&self.ports, job).await?;
-        read::progress(&self.ports, &self.tenant, job, None, 0, self.slots()).await
+        read::progress(&self.ports, &self.tenant, job, None, 0, &self.view()).await
     }
 
     async fn retry(&self, job: JobId, request: RetryJob) -> Answer<JobView> {
         let job = retry::retry(&self.ports, &self.tenant, job, request.id).await?;
-        read::view(&self.ports, job, self.slots()).await
+        read::view(&self.ports, job, &self.view()).await
     }
 
     async fn jobs(&self, filter: JobFilter) -> Answer<Page<JobView>> {
-        read::jobs(&self.ports, &self.tenant, filter, self.slots()).await
+        read::jobs(&self.ports, &self.tenant, filter, &self.view()).await
     }
 
     async fn task(&self, task: TaskId) -> Answer<TaskView> {

@@ -19,11 +19,34 @@ use crate::{
 /// Longer than a lease, a redelivery and the work.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// A job of tasks that sleep.
+pub(crate) struct Sleepers {
+    tasks: usize,
+    ms: u32,
+    chunk_tasks: u32,
+    /// By when, and how long a task is expected to take.
+    due: Option<(Duration, Duration)>,
+}
+
+impl Sleepers {
+    pub(crate) const fn new(tasks: usize, ms: u32, chunk_tasks: u32) -> Self {
+        Self { tasks, ms, chunk_tasks, due: None }
+    }
+
+    pub(crate) const fn due(self, deadline: Duration, expected: Duration) -> Self {
+        Self { due: Some((deadline, expected)), ..self }
+    }
+}
+
 /// Submits tasks that sleep to the containers' lane; the job lives on without its client.
-pub(crate) async fn spot_sleepers(grid: &Deployed, tasks: usize, ms: u32, chunk_tasks: u32) -> anyhow::Result<JobId> {
+pub(crate) async fn spot_sleepers(grid: &Deployed, sleepers: Sleepers) -> anyhow::Result<JobId> {
+    let Sleepers { tasks, ms, chunk_tasks, due } = sleepers;
     let sheaf = grid.connect().await?;
     let sleep = Function::<serde_json::Value, u32>::named("sleep");
-    let job = sheaf.job("sleepers").lane(Lane::Spot).chunk_tasks(chunk_tasks);
+    let mut job = sheaf.job("sleepers").lane(Lane::Spot).chunk_tasks(chunk_tasks);
+    if let Some((deadline, expected)) = due {
+        job = job.deadline(deadline).expect(expected);
+    }
     let results = job.map(&sleep, vec![json!({ "ms": ms }); tasks]).start().await?;
     results.submitted().await?;
     let job = results.job().id();
@@ -33,7 +56,7 @@ pub(crate) async fn spot_sleepers(grid: &Deployed, tasks: usize, ms: u32, chunk_
 }
 
 /// Waits until a task's chunk is held by a worker.
-async fn held(grid: &Deployed, job: JobId) -> anyhow::Result<()> {
+pub(crate) async fn held(grid: &Deployed, job: JobId) -> anyhow::Result<()> {
     for _ in 0..240 {
         let task = jobs::explain(grid, &format!("{job}/0/0")).await?;
         if task.get("chunk_state").and_then(|state| state.as_str()).is_some_and(|state| state == "running") {
@@ -117,7 +140,7 @@ pub(crate) async fn image(grid: &Deployed) -> anyhow::Result<String> {
 
 pub(crate) async fn worker_killed(grid: &Deployed) -> anyhow::Result<String> {
     let mut first = grid.worker(None)?;
-    let job = spot_sleepers(grid, 8, 3_000, 8).await?;
+    let job = spot_sleepers(grid, Sleepers::new(8, 3_000, 8)).await?;
     held(grid, job).await?;
     kill(first.id().context("it runs")? as i32)?;
     first.wait().await?;
@@ -138,7 +161,7 @@ pub(crate) async fn worker_reclaimed(grid: &Deployed) -> anyhow::Result<String> 
     let mut said = BufReader::new(metadata.stdout.take().context("a pipe")?).lines();
     let url = said.next_line().await?.context("the stand-in of the metadata service says where it is")?;
     let mut first = grid.worker(Some(&url))?;
-    let job = spot_sleepers(grid, 12, 6_000, 12).await?;
+    let job = spot_sleepers(grid, Sleepers::new(12, 6_000, 12)).await?;
     held(grid, job).await?;
     let notice = json!({ "action": "terminate", "in_s": 20 });
     let told = reqwest::Client::new().put(format!("{url}/notice")).json(&notice).send().await?;

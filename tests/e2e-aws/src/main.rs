@@ -48,7 +48,7 @@ struct Arguments {
 type Scenario = for<'a> fn(&'a Deployed) -> BoxFuture<'a, anyhow::Result<String>>;
 
 /// The scenarios in their order: first what the later ones need.
-const SCENARIOS: [(&str, Scenario); 18] = [
+const SCENARIOS: [(&str, Scenario); 19] = [
     ("doctor", |grid| Box::pin(jobs::doctor(grid))),
     ("functions", |grid| Box::pin(jobs::functions(grid))),
     ("http", |grid| Box::pin(jobs::over_http(grid))),
@@ -64,6 +64,7 @@ const SCENARIOS: [(&str, Scenario); 18] = [
     ("worker-killed", |grid| Box::pin(machines::worker_killed(grid))),
     ("worker-reclaimed", |grid| Box::pin(machines::worker_reclaimed(grid))),
     ("scaler", |grid| Box::pin(scaler::follows_the_work(grid))),
+    ("outrun", |grid| Box::pin(scaler::outruns_what_hangs(grid))),
     ("dispatch-killed", |grid| Box::pin(machines::dispatch_killed(grid))),
     ("queue-purged", |grid| Box::pin(queues::purged(grid))),
     ("million", |grid| Box::pin(jobs::million(grid))),

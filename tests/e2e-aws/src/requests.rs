@@ -1,6 +1,9 @@
 //! What a deployed grid asks of AWS for its tasks, as its own meters counted it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
@@ -56,7 +59,7 @@ async fn job(grid: &Deployed, tasks: u64, chunk_tasks: u32) -> anyhow::Result<Op
     let (meter, config) = (Meter::default(), load_config().await);
     let client = |step| {
         let ports = AwsPorts::over(&meter.attach(&config, step), &grid.settings);
-        sheaf::Grid::over(Service::new(ports, TenantId::default(), direct::grid_view(4)))
+        sheaf::Grid::over(Service::new(ports, TenantId::default(), direct::grid_view(4, BTreeMap::new())))
     };
     let (writer, reader) = (client(Step::Submit), client(Step::Read));
     let echo = Function::<u64, u64>::named("echo");

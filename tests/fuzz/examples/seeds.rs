@@ -100,7 +100,7 @@ fn job() -> Job {
 
 fn view() -> JobView {
     let estimate = Estimate { tasks: 3, mean_us: 12.5, p95_us: 40.0 };
-    JobView { job: job(), summary: Summary::default(), estimate, slots: 2 }
+    JobView { job: job(), summary: Summary::default(), estimate, slots: 2, boot_ms: 0 }
 }
 
 fn manifest() -> Manifest {

@@ -227,6 +227,12 @@ pub(crate) fn describe(view: &JobView) -> String {
         None => String::new(),
     };
     let or_none = |number: Option<String>| number.unwrap_or_default();
+    let deadline = |at_ms| match view.lateness(text::now_ms()) {
+        Some((_, end_ms)) => {
+            format!("{}, before all can end: {} at the earliest", text::time(at_ms), text::time(end_ms))
+        }
+        None => text::time(at_ms),
+    };
     facts(&[
         ("job", view.job.id.to_string()),
         ("name", options.name.clone()),
@@ -255,7 +261,7 @@ pub(crate) fn describe(view: &JobView) -> String {
         ),
         ("ordered", if options.ordered { "yes".into() } else { String::new() }),
         ("attempts", format!("{} at most", options.max_attempts)),
-        ("deadline", or_none(options.deadline_ms.map(text::time))),
+        ("deadline", or_none(options.deadline_ms.map(deadline))),
         (
             "fail fast",
             or_none(options.fail_fast.map(|failures| format!("after {}", text::counted(failures, "failure")))),

@@ -276,7 +276,7 @@ impl Fake {
         let slots = self.manners.borrow().slots;
         let state = self.lock();
         let job = state.jobs.get(&id).ok_or_else(|| ApiError::not_found(id))?;
-        Ok(JobView { job: job.job.clone(), summary: job.summary(), estimate: state.estimate, slots })
+        Ok(JobView { job: job.job.clone(), summary: job.summary(), estimate: state.estimate, slots, boot_ms: 0 })
     }
 
     async fn until(&self, ready: impl Fn(&Manners) -> bool) {
@@ -419,7 +419,15 @@ impl Api for Fake {
     async fn grid(&self) -> Answer<GridView> {
         self.called("grid")?;
         let slots = self.manners.borrow().slots;
-        Ok(GridView { version: "0".into(), backend: "fake".into(), directory: None, slots, durable: true, syncs: None })
+        Ok(GridView {
+            version: "0".into(),
+            backend: "fake".into(),
+            directory: None,
+            slots,
+            durable: true,
+            lanes: BTreeMap::new(),
+            syncs: None,
+        })
     }
 
     async fn create_job(&self, request: CreateJob) -> Answer<JobView> {

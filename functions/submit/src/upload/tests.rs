@@ -1,6 +1,6 @@
 //! Uploads on an AWS on loopback: from the event to the results.
 
-use std::{collections::HashMap, io::Write, path::Path, sync::Arc};
+use std::{collections::BTreeMap, collections::HashMap, io::Write, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -157,6 +157,7 @@ fn service(ports: &AwsPorts) -> Service<AwsPorts> {
         directory: None,
         slots: SLOTS,
         durable: true,
+        lanes: BTreeMap::new(),
         syncs: None,
     };
     Service::new(ports.clone(), TenantId::default(), grid)

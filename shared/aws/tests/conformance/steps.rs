@@ -47,6 +47,7 @@ fn service(ports: &AwsPorts) -> Service<AwsPorts> {
         directory: None,
         slots: 4,
         durable: true,
+        lanes: BTreeMap::new(),
         syncs: None,
     };
     Service::new(ports.clone(), TenantId::default(), grid)

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sheaf_api::{
     ApiError, Code, WriteOutcome,
     wire::{
-        ChunkAnswer, ChunkHead, ChunkResult, CreateJob, EventView, FunctionView, GridView, JobView, Page, ResultsPage,
-        RetryJob, SubmitReply, TaskView, WorkerView,
+        ChunkAnswer, ChunkHead, ChunkResult, CreateJob, EventView, FunctionView, GridView, JobView, LaneView, Page,
+        ResultsPage, RetryJob, SubmitReply, TaskView, WorkerView,
     },
 };
 use sheaf_core::{
@@ -130,6 +130,7 @@ fn examples_are_true() {
     check::<FunctionView>(&document, "FunctionView");
     check::<GridView>(&document, "GridView");
     check::<JobView>(&document, "JobView");
+    check::<LaneView>(&document, "LaneView");
     check::<Manifest>(&document, "Manifest");
     check::<RetryJob>(&document, "RetryJob");
     check::<Seal>(&document, "Seal");
@@ -218,6 +219,7 @@ fn replies_match_their_schemas() {
         backend: "disk".into(),
         directory: Some("/d".into()),
         slots: 1,
+        lanes: BTreeMap::from([(Lane::Spot, LaneView { slots: 2, boot_ms: 3 })]),
         durable: true,
         syncs: Some(1),
     };

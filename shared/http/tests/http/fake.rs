@@ -178,7 +178,15 @@ impl Api for Fake {
             return Err(error);
         }
         let (version, backend) = ("0".into(), "memory".into());
-        Ok(GridView { version, backend, directory: Some("/somewhere".into()), slots: 2, durable: false, syncs: None })
+        Ok(GridView {
+            version,
+            backend,
+            directory: Some("/somewhere".into()),
+            slots: 2,
+            durable: false,
+            lanes: BTreeMap::new(),
+            syncs: None,
+        })
     }
 
     async fn create_job(&self, request: CreateJob) -> Answer<JobView> {
@@ -199,7 +207,7 @@ impl Api for Fake {
             let conflict = || ApiError::new(Code::Conflict, format!("{} has other options", request.id));
             return (old.view.job.options == job.options).then(|| old.view.clone()).ok_or_else(conflict);
         }
-        let view = JobView { job, summary: Summary::default(), estimate: ESTIMATE, slots: 2 };
+        let view = JobView { job, summary: Summary::default(), estimate: ESTIMATE, slots: 2, boot_ms: 3 };
         jobs.insert(request.id, FakeJob { view: view.clone(), chunks: BTreeMap::new() });
         Ok(view)
     }

@@ -1,6 +1,6 @@
 //! A grid's ports, served.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use sheaf_api::wire::GridView;
 use sheaf_core::TenantId;
@@ -38,6 +38,7 @@ impl Served {
             directory: None,
             slots: 0,
             durable: false,
+            lanes: BTreeMap::new(),
             syncs: None,
         };
         let service = Service::new(ports.clone(), TenantId::default(), view);
