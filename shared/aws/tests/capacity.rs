@@ -28,6 +28,7 @@ async fn services_are_described_in_order_and_scaled() {
         assert_eq!(desired().await, [(spot.clone(), 0), (on_demand.clone(), 3)]);
     }
     services.set_desired(&on_demand, 0).await.expect("set");
+    assert_eq!(services.containers(&on_demand).await.expect("listed"), [], "the server runs none");
 
     let missing = services.describe(&[spot, "night-gone".to_owned()]).await.expect_err("there is none");
     assert!(matches!(&missing, StoreError::Stopped { detail } if detail.contains("night-gone")), "{missing}");
