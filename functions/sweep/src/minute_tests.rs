@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use sheaf_aws::{
-    AwsPorts, ServiceCounts,
+    AwsPorts, Container, ServiceCounts,
     loopback::{damage_chunk, fresh, fresh_account, ports, skipped},
     notify,
 };
@@ -41,6 +41,11 @@ impl Ecs for &FakeEcs {
         self.service.lock().expect("no panic").desired = desired;
         self.told.lock().expect("no panic").push(desired);
         Ok(())
+    }
+
+    async fn containers(&self, name: &str) -> Result<Vec<Container>, StoreError> {
+        assert_eq!(name, "night-spot");
+        Ok(Vec::new())
     }
 }
 
