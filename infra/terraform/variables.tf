@@ -225,7 +225,8 @@ variable "workers" {
                      slot, one for each 300 s of work
     boot_s           seconds until 95 of 100 containers take chunks; null for 90 on Fargate and 180 on a fleet, which are guesses
     spot_price, on_demand_price  dollars for a container and hour; null for Fargate's list price, and half of it for spot
-    reclaims_per_hour        spot containers taken away, for each container and hour: a guess, on the safe side
+    reclaims_per_hour        spot containers taken away, for each container and hour: a guess, on the safe side, that counts until
+                     containers have shown something else
     capacity         what the spot lane runs on: fargate (FARGATE_SPOT) or ec2 (a fleet of spot instances)
     on_demand_share  percent of the spot lane's containers or instances that are on-demand, for when spot is scarce
     instance_types, instance_max     of that fleet, most wanted first; types of the packages' architecture

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use sheaf_aws::{
-    AwsPorts, ServiceCounts,
+    AwsPorts, Container, ServiceCounts,
     loopback::{damage_chunk, fresh, fresh_account, ports, skipped},
     notify,
 };
@@ -26,6 +26,8 @@ struct FakeEcs {
     service: Mutex<ServiceCounts>,
     /// What it was told.
     told: Mutex<Vec<u32>>,
+    /// How often it was asked for its containers.
+    asked: Mutex<u32>,
     broken: Option<StoreError>,
 }
 
@@ -41,6 +43,12 @@ impl Ecs for &FakeEcs {
         self.service.lock().expect("no panic").desired = desired;
         self.told.lock().expect("no panic").push(desired);
         Ok(())
+    }
+
+    async fn containers(&self, name: &str) -> Result<Vec<Container>, StoreError> {
+        assert_eq!(name, "night-spot");
+        *self.asked.lock().expect("no panic") += 1;
+        Ok(Vec::new())
     }
 }
 
@@ -329,6 +337,7 @@ async fn containers_end_when_no_job_is_alive() {
     let ecs = FakeEcs::with(3);
     let minute = scaled(&ports, &ecs, 0).await;
     assert_eq!((minute.rounds, minute.waits, ecs.told()), (1, None, vec![0]));
+    assert_eq!(*ecs.asked.lock().expect("no panic"), 1, "how they ended is looked at");
     scaled(&ports, &ecs, 0).await;
     assert_eq!(ecs.told(), [0]);
 }

@@ -9,6 +9,7 @@
 
 mod hedge;
 mod plan;
+mod reclaims;
 mod settings;
 mod shortage;
 mod snapshot;
@@ -18,12 +19,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use sheaf_aws::{ServiceCounts, Services};
+use sheaf_aws::{Container, ServiceCounts, Services};
 use sheaf_core::{ChunkKey, Lane};
 use sheaf_protocol::{Clock, Ports, StateStore, StoreError, work};
 
 use crate::work::OpenWork;
 use plan::{Memory, Plan, Target};
+use reclaims::Counted;
 pub(crate) use settings::Capacity;
 use snapshot::Seen;
 
@@ -33,6 +35,8 @@ pub(crate) trait Ecs {
     async fn describe(&self, names: &[String]) -> Result<Vec<ServiceCounts>, StoreError>;
     /// Says how many containers a service shall have.
     async fn set_desired(&self, name: &str, desired: u32) -> Result<(), StoreError>;
+    /// The containers of a service that run or have ended within the hour.
+    async fn containers(&self, name: &str) -> Result<Vec<Container>, StoreError>;
 }
 
 impl Ecs for Services {
@@ -42,6 +46,10 @@ impl Ecs for Services {
 
     async fn set_desired(&self, name: &str, desired: u32) -> Result<(), StoreError> {
         self.set_desired(name, desired).await
+    }
+
+    async fn containers(&self, name: &str) -> Result<Vec<Container>, StoreError> {
+        self.containers(name).await
     }
 }
 
@@ -77,8 +85,8 @@ impl<E: Ecs> Scaler<E> {
     }
 
     /// One round, given the open work, and the hints that wait if they were counted just now. Costs a request to ECS, another
-    /// for each service whose count changes, and a query for the workers; where second copies are wanted, a read of the chunks
-    /// and a send.
+    /// for each service whose count changes, and a query for the workers; once a minute, while there are containers on spot, three
+    /// more to ECS ([`reclaims`]); where second copies are wanted, a read of the chunks and a send.
     pub(crate) async fn round<P: Ports>(
         &self,
         ports: &P,
@@ -88,13 +96,34 @@ impl<E: Ecs> Scaler<E> {
         let names: Vec<String> = self.settings.pools.iter().map(|pool| pool.service.clone()).collect();
         let services = self.ecs.describe(&names).await?;
         let workers = ports.state().workers().await?;
-        let seen = Seen { now_ms: ports.clock().now_ms(), work, hints, workers, services };
+        let now_ms = ports.clock().now_ms();
+        self.count_reclaims(&services, now_ms).await;
+        let seen = Seen { now_ms, work, hints, workers, services };
         let plan = plan::plan(&self.settings, &seen, &mut self.memory());
         let copied = self.memory().hedges(&plan.decision, &seen.workers);
         self.carry_out(&plan).await?;
         self.hedge(ports, copied).await?;
         self.memory().carried_out();
         Ok(Scaled::of(&plan))
+    }
+
+    /// Looks how many containers on spot were taken away, once a minute. Without an answer, what was known counts.
+    async fn count_reclaims(&self, services: &[ServiceCounts], now_ms: u64) {
+        let due = self.memory().reclaims().due(&self.settings.pools, services, now_ms);
+        for number in due {
+            let service = &self.settings.pools[number].service;
+            let containers = match self.ecs.containers(service).await {
+                Ok(containers) => containers,
+                Err(error) => {
+                    tracing::warn!(service, %error, "reclaims were not counted");
+                    continue;
+                }
+            };
+            let news = self.memory().reclaims().count(number, &containers, now_ms);
+            if let Some(Counted { reclaims, hours, .. }) = news {
+                tracing::info!(service, reclaims, hours, "reclaims within an hour");
+            }
+        }
     }
 
     /// Asks for second copies of chunks that containers on spot hold, where containers on demand have nothing to do.

@@ -34,9 +34,12 @@ run "no_wildcards" {
     error_message = "No role and no policy has a wildcard in an action."
   }
   assert {
-    # The login of a registry has no resource.
+    # The login of a registry has no resource, nor has a list of tasks, which a condition keeps to the grid's cluster.
     condition = alltrue(flatten([for name, statements in local.everybodys : [for statement in statements : [for resource in flatten([statement.Resource]) :
-      resource != "*" || jsonencode(statement.Action) == jsonencode(["ecr:GetAuthorizationToken"])
+      resource != "*" || jsonencode(statement.Action) == jsonencode(["ecr:GetAuthorizationToken"]) || (
+        name == "sweep" && jsonencode(statement.Action) == jsonencode(["ecs:ListTasks"]) &&
+        jsonencode(try(statement.Condition, null)) == jsonencode({ ArnEquals = { "ecs:cluster" = ["arn:aws:ecs:eu-west-1:123456789012:cluster/night"] } })
+      )
     ]]]))
     error_message = "No role and no policy may do anything to everything."
   }
@@ -106,6 +109,21 @@ run "who_may_what" {
       jsonencode(try(statement.Condition, null)) == jsonencode({ ArnEquals = { "ecs:cluster" = ["arn:aws:ecs:eu-west-1:123456789012:cluster/night"] } })
     )])
     error_message = "And those of this grid only."
+  }
+  assert {
+    condition     = toset([for action, who in local.who : action if startswith(action, "ecs:") && contains(who, "sweep")]) == toset(["ecs:DescribeServices", "ecs:UpdateService", "ecs:ListTasks", "ecs:DescribeTasks", "ecs:DescribeContainerInstances"])
+    error_message = "Of ECS it may read and set counts, and read how containers ended."
+  }
+  assert {
+    condition = alltrue([for statement in local.everybodys.sweep : !contains(statement.Action, "ecs:DescribeTasks") || (
+      toset(statement.Resource) == toset(["arn:aws:ecs:eu-west-1:123456789012:task/night/*", "arn:aws:ecs:eu-west-1:123456789012:container-instance/night/*"]) &&
+      jsonencode(try(statement.Condition, null)) == jsonencode({ ArnEquals = { "ecs:cluster" = ["arn:aws:ecs:eu-west-1:123456789012:cluster/night"] } })
+    )])
+    error_message = "Of this grid's containers and machines only."
+  }
+  assert {
+    condition     = toset(concat(lookup(local.who, "ecs:ListTasks", []), lookup(local.who, "ecs:DescribeTasks", []), lookup(local.who, "ecs:DescribeContainerInstances", []))) == toset(["sweep"])
+    error_message = "Nobody else counts reclaims."
   }
   assert {
     condition     = toset(lookup(local.who, "execute-api:Invoke", [])) == toset(["client"])

@@ -98,7 +98,7 @@ run "by_hand" {
   }
 
   assert {
-    condition     = !contains(keys(module.functions.deployed.sweep.environment[0].variables), "SHEAF_CAPACITY") && length(lookup(local.who, "ecs:UpdateService", [])) == 0
+    condition     = !contains(keys(module.functions.deployed.sweep.environment[0].variables), "SHEAF_CAPACITY") && length(concat(lookup(local.who, "ecs:UpdateService", []), lookup(local.who, "ecs:ListTasks", []), lookup(local.who, "ecs:DescribeTasks", []))) == 0
     error_message = "It can be turned off: then the sweeper has no business with containers."
   }
 }

@@ -37,8 +37,8 @@ pub struct ServiceCounts {
 /// The services of one cluster.
 #[derive(Debug, Clone)]
 pub struct Services {
-    client: aws_sdk_ecs::Client,
-    cluster: String,
+    pub(crate) client: aws_sdk_ecs::Client,
+    pub(crate) cluster: String,
 }
 
 impl Services {

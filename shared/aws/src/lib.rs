@@ -12,6 +12,7 @@
 mod backlog;
 mod blobs;
 mod capacity;
+mod containers;
 pub mod direct;
 mod fault;
 mod invoke;
@@ -36,6 +37,7 @@ pub use aws_config::SdkConfig;
 pub use backlog::Backlog;
 pub use blobs::AwsBlobs;
 pub use capacity::{ServiceCounts, Services};
+pub use containers::{Container, End, EndCause};
 pub use direct::{SLOTS_DEFAULT, grid_view};
 pub use invoke::LambdaInvoker;
 pub use meter::Meter;

@@ -1,7 +1,7 @@
 //! The services of ECS, on a server that knows them by name.
 
 use sheaf_aws::{
-    Services,
+    EndCause, Services,
     loopback::{create_service, fresh_account, skipped},
 };
 use sheaf_protocol::StoreError;
@@ -27,7 +27,17 @@ async fn services_are_described_in_order_and_scaled() {
         services.set_desired(&on_demand, 3).await.expect("set");
         assert_eq!(desired().await, [(spot.clone(), 0), (on_demand.clone(), 3)]);
     }
+    // What has ended is told of as well, and why.
+    let containers = async |name: &str| {
+        let found = services.containers(name).await.expect("listed");
+        found.into_iter().map(|container| (container.id, container.end.map(|end| end.cause))).collect::<Vec<_>>()
+    };
+    let run = containers(&on_demand).await;
+    assert_eq!(run.iter().map(|(_, cause)| *cause).collect::<Vec<_>>(), [None; 3]);
     services.set_desired(&on_demand, 0).await.expect("set");
+    let ended = run.into_iter().map(|(id, _)| (id, Some(EndCause::Other)));
+    assert_eq!(containers(&on_demand).await, ended.collect::<Vec<_>>());
+    assert_eq!(containers(&spot).await, [], "of another service");
 
     let missing = services.describe(&[spot, "night-gone".to_owned()]).await.expect_err("there is none");
     assert!(matches!(&missing, StoreError::Stopped { detail } if detail.contains("night-gone")), "{missing}");

@@ -6,6 +6,7 @@ use sheaf_scheduler::{Decision, PolicyName, Settings, Snapshot};
 
 use super::{
     hedge::Copied,
+    reclaims::Reclaims,
     settings::Capacity,
     snapshot::{Seen, Standing, Traces, snapshot},
 };
@@ -26,6 +27,11 @@ impl Memory {
     /// The chunks of which second copies are to be asked for.
     pub(crate) fn hedges(&mut self, decision: &Decision, workers: &[WorkerView]) -> Vec<ChunkKey> {
         self.copied.next(decision, workers)
+    }
+
+    /// What was seen of containers that were taken away.
+    pub(crate) fn reclaims(&mut self) -> &mut Reclaims {
+        &mut self.traces.reclaims
     }
 
     /// The round that was planned last has been carried out. One that was not is planned again as if it had not been.

@@ -38,7 +38,7 @@ pub(crate) struct ServicePool {
     pub(crate) price_per_hour: f64,
     /// Seconds from the wish to a container that takes chunks, 95th percentile.
     pub(crate) boot_p95_s: f64,
-    /// Containers taken away, for each container and hour.
+    /// Containers taken away, for each container and hour, as long as nothing else is measured.
     #[serde(default)]
     pub(crate) reclaims_per_hour: f64,
     /// Containers at most.

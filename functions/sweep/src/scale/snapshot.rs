@@ -12,6 +12,7 @@ use sheaf_core::{JobId, Lane, WorkerId, limits};
 use sheaf_scheduler::{Activity, Demand, Estimate, Machine, Snapshot, policies::backing_off};
 
 use super::{
+    reclaims::Reclaims,
     settings::{Capacity, ServicePool},
     shortage::Shortage,
 };
@@ -48,6 +49,7 @@ pub(crate) struct Traces {
     /// When containers last held a chunk.
     active_at_ms: BTreeMap<WorkerId, u64>,
     shortages: Vec<Shortage>,
+    pub(super) reclaims: Reclaims,
     /// Chunks handed on that waited when hints were counted last. An older count beside newer work would be of chunks that have
     /// been received since.
     handed_on: u64,
@@ -87,6 +89,7 @@ pub(crate) fn snapshot(settings: &Capacity, seen: &Seen<'_>, traces: &mut Traces
     let (mut pools, mut standings) = (Vec::new(), Vec::new());
     for (number, (of, counts)) in settings.pools.iter().zip(&seen.services).enumerate() {
         let mut pool = of.pool();
+        pool.reclaims_per_hour = traces.reclaims.per_hour(number, pool.reclaims_per_hour, seen.now_ms);
         let mut standing = heard(of, counts, &alive, traces);
         let shortage = &mut traces.shortages[number];
         shortage.note(counts.desired, standing.there(), pool.boot_p95_s, seen.now_ms);

@@ -1,6 +1,9 @@
 //! The rules of the scaler, without AWS: what is seen goes in, counts come out.
 
+use std::cell::{Cell, RefCell};
+
 use sheaf_api::wire::WorkerView;
+use sheaf_aws::{End, EndCause};
 use sheaf_core::{ChunkKey, Estimate, JobId, Priority};
 use sheaf_scheduler::PolicyName;
 
@@ -368,4 +371,116 @@ fn news_are_told_once() {
     world.round();
     let plan = world.plan();
     assert!(!plan.is_news && !plan.targets.iter().any(Target::changes));
+}
+
+/// An ECS whose containers are as given, or that refuses to tell of them.
+#[derive(Default)]
+struct Told {
+    containers: Vec<Container>,
+    is_broken: Cell<bool>,
+    /// The services that were asked about.
+    asked: RefCell<Vec<String>>,
+}
+
+impl Ecs for &Told {
+    async fn describe(&self, _: &[String]) -> Result<Vec<ServiceCounts>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn set_desired(&self, _: &str, _: u32) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn containers(&self, name: &str) -> Result<Vec<Container>, StoreError> {
+        self.asked.borrow_mut().push(name.to_owned());
+        if self.is_broken.get() {
+            return Err(StoreError::Stopped { detail: "not allowed".to_owned() });
+        }
+        Ok(self.containers.clone())
+    }
+}
+
+/// Containers that have run for an hour, so many of which were taken away just now.
+fn containers(number: u64, reclaimed: u64) -> Vec<Container> {
+    let of = |id: u64| Container {
+        id: id.to_string(),
+        began_at_ms: Some(NOW_MS - 3_600_000),
+        end: (id < reclaimed).then_some(End { at_ms: NOW_MS, cause: EndCause::Reclaimed }),
+    };
+    (0..number).map(of).collect()
+}
+
+impl World {
+    /// Counts what ECS tells, with so many containers on spot and on demand.
+    async fn count(&mut self, ecs: &Told, running: [u32; 2]) -> &mut Self {
+        for (service, running) in self.services.iter_mut().zip(running) {
+            (service.desired, service.running) = (running, running);
+        }
+        let scaler =
+            Scaler { settings: self.settings.clone(), ecs, memory: Mutex::new(std::mem::take(&mut self.memory)) };
+        scaler.count_reclaims(&self.services, self.now_ms).await;
+        self.memory = scaler.memory.into_inner().expect("no panic");
+        self
+    }
+
+    /// Reclaims an hour of spot and on demand, as a policy is shown them.
+    fn reclaims_per_hour(&mut self) -> [f64; 2] {
+        let shown = self
+            .settings
+            .pools
+            .iter()
+            .enumerate()
+            .map(|(number, pool)| self.memory.reclaims().per_hour(number, pool.reclaims_per_hour, self.now_ms));
+        shown.collect::<Vec<_>>().try_into().expect("two pools")
+    }
+}
+
+#[tokio::test]
+async fn reclaims_are_looked_for_once_a_minute_while_there_are_containers_on_spot() {
+    let (mut world, ecs) = (World::new(PolicyName::Sheaf), Told::default());
+    world.count(&ecs, [0, 3]).await;
+    assert_eq!(ecs.asked.borrow().len(), 0, "there are none on spot");
+    for _ in 0..8 {
+        world.count(&ecs, [1, 3]).await.later(15);
+    }
+    assert_eq!(*ecs.asked.borrow(), ["night-spot", "night-spot"], "twice in two minutes");
+}
+
+#[tokio::test]
+async fn the_policy_is_shown_the_measured_rate() {
+    // 6,000 s of work that has time: how wide it is spread follows from the reclaims alone.
+    let spread = async |containers: Vec<Container>| {
+        let mut world = World::of_work(PolicyName::Sheaf, job(1, Lane::Spot, 60, 100.0));
+        (world.settings.pools[0].machines_max, world.work[0].deadline_ms) = (100, Some(NOW_MS + 1_000_000_000));
+        let ecs = Told { containers, ..Told::default() };
+        world.count(&ecs, [1, 0]).await;
+        (world.reclaims_per_hour(), world.plan().targets[0].wanted)
+    };
+    let (as_told, told) = spread(Vec::new()).await;
+    let (calm_rate, calm) = spread(containers(9, 0)).await;
+    let (rough_rate, rough) = spread(containers(4, 4)).await;
+    assert_eq!((as_told, calm_rate, rough_rate), ([1.0, 1.0], [0.1, 1.0], [1.0, 1.0]));
+    assert!(calm < told && told == rough, "{calm}, {told}, {rough}");
+}
+
+#[tokio::test]
+async fn another_scaler_measures_the_same() {
+    let ecs = Told { containers: containers(5, 2), ..Told::default() };
+    let (mut one, mut other) = (World::new(PolicyName::Sheaf), World::new(PolicyName::Sheaf));
+    one.count(&ecs, [3, 0]).await.later(60).count(&ecs, [3, 0]).await;
+    other.later(60).count(&ecs, [3, 0]).await;
+    assert_eq!(one.reclaims_per_hour(), other.reclaims_per_hour());
+    assert!(one.reclaims_per_hour()[0] < 0.6, "two in six hours and a prior of one: {:?}", one.reclaims_per_hour());
+}
+
+#[tokio::test]
+async fn an_ecs_that_does_not_tell_leaves_what_is_known() {
+    let (mut world, ecs) = (World::new(PolicyName::Sheaf), Told { containers: containers(9, 0), ..Told::default() });
+    ecs.is_broken.set(true);
+    assert_eq!(world.count(&ecs, [9, 0]).await.reclaims_per_hour()[0], 1.0, "as told");
+    ecs.is_broken.set(false);
+    assert_eq!(world.later(60).count(&ecs, [9, 0]).await.reclaims_per_hour()[0], 0.1);
+    ecs.is_broken.set(true);
+    assert_eq!(world.later(60).count(&ecs, [9, 0]).await.reclaims_per_hour()[0], 0.1);
+    assert_eq!(ecs.asked.borrow().len(), 3, "it is asked again, once a minute");
 }

@@ -16,6 +16,22 @@ locals {
     Resource  = capacity.service_arns
     Condition = { ArnEquals = { "ecs:cluster" = [capacity.cluster_arn] } }
   }]
+  # How often containers are taken away. A list of tasks has no resource; the condition keeps it to the grid's own cluster.
+  measure = flatten([for capacity in var.capacity[*] : [
+    {
+      Action    = ["ecs:ListTasks"]
+      Resource  = ["*"]
+      Condition = { ArnEquals = { "ecs:cluster" = [capacity.cluster_arn] } }
+    },
+    {
+      Action = ["ecs:DescribeTasks", "ecs:DescribeContainerInstances"]
+      Resource = [
+        "${replace(capacity.cluster_arn, ":cluster/", ":task/")}/*",
+        "${replace(capacity.cluster_arn, ":cluster/", ":container-instance/")}/*",
+      ]
+      Condition = { ArnEquals = { "ecs:cluster" = [capacity.cluster_arn] } }
+    },
+  ]])
   tracing = var.xray ? [{ Action = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], Resource = ["*"] }] : []
 
   # The API's writes: a job, its chunks, its seal, cancel and retry; functions.
@@ -117,7 +133,7 @@ locals {
       indexes = ["jobs", "alive", "due"]
       objects = [{ actions = ["DeleteObject"], prefixes = ["p/", "r/", "l/", "k/"] }]
       missing = false
-      statements = concat(local.scale, [
+      statements = concat(local.scale, local.measure, [
         local.send_hints,
         # How many hints wait, for the metrics and the scaler.
         { Action = ["sqs:GetQueueAttributes"], Resource = local.lane_arns },
