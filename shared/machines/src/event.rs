@@ -222,6 +222,7 @@ impl EventLog {
 #[cfg(test)]
 mod tests {
     use sheaf_core::JobId;
+    use sheaf_scheduler::Infeasible;
 
     use super::*;
 
@@ -230,9 +231,10 @@ mod tests {
         let worker: WorkerId = WorkerId::remote_from_uuid(uuid::Uuid::from_u128(7));
         let given_back = vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 3 }];
         let (machine, market, gone_at_s, until_s, frozen_s) = (1, Lane::Spot, 40.5, 60.0, 8.25);
+        let never = Infeasible { job: "job".to_owned(), earliest_finish_at_s: f64::INFINITY };
         vec![
             What::Decided {
-                decision: Decision { reasons: vec!["why".to_owned()], ..Decision::default() },
+                decision: Decision { reasons: vec!["why".to_owned()], infeasible: vec![never], ..Decision::default() },
                 pools: vec!["m spot".to_owned()],
             },
             What::Requested { machine, r#type: "m".to_owned(), market, slots: 2, price_per_hour: 0.25 },
