@@ -118,11 +118,20 @@ pub enum What {
         #[serde(default)]
         busy_slot_s: Option<f64>,
     },
+    /// The budget is spent with work left, and no machine is held any more.
+    Spent {
+        /// Dollars that the machines were allowed to cost.
+        budget: f64,
+        /// Dollars that they have cost.
+        cost: f64,
+        /// Tasks without an outcome.
+        tasks_left: usize,
+    },
 }
 
 impl What {
     /// What each is called where it is written down.
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 13] = [
         "decided",
         "requested",
         "refused",
@@ -135,6 +144,7 @@ impl What {
         "hedged",
         "draining",
         "ended",
+        "spent",
     ];
 }
 
@@ -248,6 +258,7 @@ mod tests {
             What::Hedged { tasks: vec![3] },
             What::Draining { machine, until_s },
             What::Ended { machine, why: Why::Reclaimed, given_back, busy_slot_s: Some(70.5) },
+            What::Spent { budget: 0.5, cost: 0.75, tasks_left: 3 },
         ]
     }
 
