@@ -133,6 +133,28 @@ pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     seconds.ok().filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0).ok_or_else(expected)
 }
 
+/// Reads a number of dollars above 0.
+pub(crate) fn parse_dollars(text: &str) -> Result<f64, String> {
+    let dollars = text.strip_prefix('$').unwrap_or(text).parse().ok();
+    let expected = || format!("{text:?} is not an amount above 0, such as 2.50 (dollars)");
+    dollars.filter(|dollars: &f64| dollars.is_finite() && *dollars > 0.0).ok_or_else(expected)
+}
+
+/// A budget is for a policy that keeps it.
+pub(crate) fn check_budget(budget: Option<f64>, policies: &[PolicyName]) -> Outcome<()> {
+    let ignored: Vec<_> = policies.iter().filter(|policy| !policy.keeps_budgets()).map(|of| of.as_str()).collect();
+    if budget.is_none() || ignored.is_empty() {
+        return Ok(());
+    }
+    let ignored = ignored.join(", ");
+    if policies.iter().any(|policy| policy.keeps_budgets()) {
+        eprintln!("--budget is for the policy sheaf; without one: {ignored}");
+        return Ok(());
+    }
+    Err(Problem::usage(format!("--budget is for the policy sheaf, and this is {ignored}"))
+        .with_hint("leave out --budget, or take --policy sheaf"))
+}
+
 /// Reads the name of a policy.
 pub(crate) fn parse_policy(text: &str) -> Result<PolicyName, String> {
     text.parse().map_err(|error: sheaf_scheduler::UnknownPolicy| error.to_string())
@@ -150,6 +172,12 @@ mod tests {
             [2700.0, 2700.0, 2700.0, 0.5]
         );
         assert!(["0", "-5", "inf", "nan", "soon"].iter().all(|text| parse_seconds(text).is_err()));
+    }
+
+    #[test]
+    fn dollars_are_above_0() {
+        assert_eq!(["2.50", "$2.5", "1e-3"].map(|text| parse_dollars(text).unwrap()), [2.5, 2.5, 0.001]);
+        assert!(["0", "-1", "inf", "nan", "much", "", "$", "2,50"].iter().all(|text| parse_dollars(text).is_err()));
     }
 
     #[test]

@@ -394,6 +394,45 @@ fn a_deadline_that_is_missed_is_said() {
     assert!(tasks.len() == 2 && tasks.values().all(|task| task["outcome"] == "expired"), "{tasks:?}");
 }
 
+/// When the budget is spent, nothing more starts: what runs comes to its end, the rest is cancelled, and that is said.
+#[test]
+fn a_budget_that_is_spent_ends_the_job() {
+    const TASKS: usize = 40;
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    bag(folder, TASKS, 1.0, 10.0);
+    // A machine boots for a second here, and then runs a task a second: a cent for each ten seconds of the plan.
+    env_of(folder, &[("c3.large", 1, "preemptible", 3.6)]);
+    let arguments = ["control", "--machines", "--job", "job.json", "--env", "env.json", "-o", "json"];
+    let told = ["--deadline", "1h", "--time-scale", "10", "--boot", "10", "--budget", "0.08"];
+    let (code, stdout, stderr) = sheaf(folder, &[&arguments[..], &told].concat());
+    assert_eq!(code, 4, "{stdout}{stderr}");
+    let done: Value = serde_json::from_str(&stdout).unwrap();
+    let tasks = rows(&folder.join("bag_0/tasks.csv"));
+    let of = |outcome: &str| tasks.values().filter(|task| task["outcome"] == outcome).count();
+    let left = of("cancelled");
+    assert!(left > 0 && of("succeeded") + left == TASKS, "{tasks:?}");
+    assert!(stderr.contains("the budget of $0.08000 is spent ($0."), "{stderr}");
+    assert!(stderr.contains(&format!("with {left} tasks left, which are cancelled")), "{stderr}");
+    let machines = &done["machines"];
+    assert_eq!(
+        (&done["in_time"], &done["cancelled"], &machines["budget"]),
+        (&false.into(), &left.into(), &0.08.into())
+    );
+    // A period of 15 s, and two minutes for what runs.
+    let cost = machines["cost"].as_f64().unwrap();
+    assert!((0.08..0.08 + 0.135).contains(&cost), "{machines}");
+    let events = events(folder);
+    assert!((cost / cost_of(folder, &events) - 1.0).abs() < 0.03, "{machines}");
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["tasks_left"]), (&"spent".into(), &left.into()), "{last}");
+    let report = ["job", "report", "last", "--machines", "bag_0", "--file", "report.html"];
+    let (code, _, stderr) = sheaf(folder, &report);
+    assert_eq!(code, 0, "{stderr}");
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains(&format!("spent with {left} tasks left")), "{page}");
+}
+
 /// Processes whose command line names a folder.
 fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
@@ -467,6 +506,9 @@ fn what_makes_no_sense_is_named() {
     let bag = ["control", "--job", "job.json", "--env", "env.json", "--deadline", "5m"];
     for (wrong, said) in [
         (&["--boot", "5"][..], "--machines"),
+        (&["--budget", "5"], "--machines"),
+        (&["--machines", "--budget", "0"], "not an amount above 0"),
+        (&["--machines", "--budget", "5", "--policy", "hads-cc"], "for the policy sheaf"),
         (&["--machines", "--time-scale", "0"], "factor"),
         (&["--machines", "--notice", "soon"], "none"),
         (&["--machines", "--together"], "--scenario"),

@@ -118,11 +118,20 @@ pub enum What {
         #[serde(default)]
         busy_slot_s: Option<f64>,
     },
+    /// The budget is spent with work left, and no machine is held any more.
+    Spent {
+        /// Dollars that the machines were allowed to cost.
+        budget: f64,
+        /// Dollars that they have cost.
+        cost: f64,
+        /// Tasks without an outcome.
+        tasks_left: usize,
+    },
 }
 
 impl What {
     /// What each is called where it is written down.
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 13] = [
         "decided",
         "requested",
         "refused",
@@ -135,6 +144,7 @@ impl What {
         "hedged",
         "draining",
         "ended",
+        "spent",
     ];
 }
 
@@ -222,6 +232,7 @@ impl EventLog {
 #[cfg(test)]
 mod tests {
     use sheaf_core::JobId;
+    use sheaf_scheduler::Infeasible;
 
     use super::*;
 
@@ -230,9 +241,10 @@ mod tests {
         let worker: WorkerId = WorkerId::remote_from_uuid(uuid::Uuid::from_u128(7));
         let given_back = vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 3 }];
         let (machine, market, gone_at_s, until_s, frozen_s) = (1, Lane::Spot, 40.5, 60.0, 8.25);
+        let never = Infeasible { job: "job".to_owned(), earliest_finish_at_s: f64::INFINITY };
         vec![
             What::Decided {
-                decision: Decision { reasons: vec!["why".to_owned()], ..Decision::default() },
+                decision: Decision { reasons: vec!["why".to_owned()], infeasible: vec![never], ..Decision::default() },
                 pools: vec!["m spot".to_owned()],
             },
             What::Requested { machine, r#type: "m".to_owned(), market, slots: 2, price_per_hour: 0.25 },
@@ -246,6 +258,7 @@ mod tests {
             What::Hedged { tasks: vec![3] },
             What::Draining { machine, until_s },
             What::Ended { machine, why: Why::Reclaimed, given_back, busy_slot_s: Some(70.5) },
+            What::Spent { budget: 0.5, cost: 0.75, tasks_left: 3 },
         ]
     }
 

@@ -1,7 +1,6 @@
 //! The fleet: machines, and the loop that asks the policy and carries out what it says.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -66,6 +65,19 @@ pub struct FleetSpec {
     pub tasks_s: Vec<f64>,
     /// When every task must have an outcome.
     pub deadline_s: f64,
+    /// Dollars that the machines may cost, for policies that [keep budgets](sheaf_scheduler::PolicyName::keeps_budgets).
+    pub budget: Option<f64>,
+}
+
+/// The budget is spent, the last machine has ended, and there is work left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spent {
+    /// Dollars that the machines were allowed to cost.
+    pub budget: f64,
+    /// Dollars that they have cost.
+    pub cost: f64,
+    /// Tasks without an outcome.
+    pub tasks_left: usize,
 }
 
 /// How a task stands.
@@ -161,11 +173,14 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Drives the machines for as long as it is polled. Dropping it between two looks leaves them as they are.
-    pub async fn run(&mut self, grid: &impl Grid) -> Infallible {
+    /// Drives the machines for as long as it is polled, or until the budget is [spent](Spent). Dropping it between two looks leaves
+    /// them as they are.
+    pub async fn run(&mut self, grid: &impl Grid) -> Spent {
         loop {
             let began = Instant::now();
-            self.step(grid).await;
+            if let Some(spent) = self.step(grid).await {
+                return spent;
+            }
             tokio::time::sleep(LOOK.max(began.elapsed() * LOOK_SHARE)).await;
         }
     }
@@ -198,6 +213,12 @@ impl<'a> Fleet<'a> {
         self.machines.iter().map(record).collect()
     }
 
+    /// Dollars that all machines have cost so far.
+    fn cost(&self) -> f64 {
+        let now_s = self.now_s();
+        self.machines.iter().map(|machine| machine.cost(&self.spec.pools[machine.pool].pool, now_s)).sum()
+    }
+
     /// Seconds of the plan since the fleet began.
     pub fn now_s(&self) -> f64 {
         self.started.elapsed().as_secs_f64() * self.spec.time_scale
@@ -218,11 +239,11 @@ impl<'a> Fleet<'a> {
         (self.tell)(&event);
     }
 
-    async fn step(&mut self, grid: &impl Grid) {
+    async fn step(&mut self, grid: &impl Grid) -> Option<Spent> {
         for number in 0..self.machines.len() {
             self.advance(number, grid).await;
         }
-        let Some(tasks) = grid.look().await else { return };
+        let tasks = grid.look().await?;
         let now_s = self.now_s();
         self.note_busy(&tasks, now_s);
         if now_s >= self.decide_s {
@@ -232,6 +253,20 @@ impl<'a> Fleet<'a> {
             self.carry_out(&decision, now_s, grid).await;
             self.hedge(&tasks, now_ms(), grid).await;
         }
+        let spent = self.spent(&tasks)?;
+        self.tell(What::Spent { budget: spent.budget, cost: spent.cost, tasks_left: spent.tasks_left });
+        Some(spent)
+    }
+
+    /// Whether the budget is spent, with work left that nobody does.
+    fn spent(&self, tasks: &[TaskNow]) -> Option<Spent> {
+        let budget = self.spec.budget?;
+        if self.machines.iter().any(|machine| machine.state != State::Gone) {
+            return None;
+        }
+        let cost = self.cost();
+        let tasks_left = tasks.iter().filter(|task| **task != TaskNow::Over).count();
+        (cost >= budget && tasks_left > 0).then_some(Spent { budget, cost, tasks_left })
     }
 
     /// Brings one machine on: boots it, tells it of its end, takes it away.
@@ -390,6 +425,7 @@ impl<'a> Fleet<'a> {
         let mut demand = Demand {
             job: self.spec.job.clone(),
             deadline_at_s: Some(self.spec.deadline_s),
+            budget_left: self.spec.budget.map(|budget| budget - self.cost()),
             sealed: true,
             ..Demand::default()
         };

@@ -25,6 +25,6 @@ mod record;
 mod session;
 
 pub use event::{Event, EventLog, LineError, What, Why};
-pub use fleet::{Fleet, FleetSpec, Grid, Launch, TaskNow};
+pub use fleet::{Fleet, FleetSpec, Grid, Launch, Spent, TaskNow};
 pub use life::{Decided, Life, Lives, Phase, Refusal, Span};
 pub use record::MachineRecord;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use sheaf_core::{Lane, WorkerId};
 use sheaf_scheduler::Decision;
 
-use crate::event::{Event, EventLog, What, Why};
+use crate::{
+    event::{Event, EventLog, What, Why},
+    fleet::Spent,
+};
 
 /// What a machine does for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +155,8 @@ pub struct Lives {
     pub decisions: Vec<Decided>,
     /// Second copies that were asked for.
     pub copies: usize,
+    /// The budget, where it was spent with work left.
+    pub spent: Option<Spent>,
     /// When the last thing happened, in seconds of the plan.
     pub until_s: f64,
     /// Seconds of the plan that pass in a second; 1 where too little has happened to tell.
@@ -187,6 +192,9 @@ impl Lives {
                 return self.decisions.push(Decided { at_s, decision, pools });
             }
             What::Hedged { tasks } => return self.copies += tasks.len(),
+            What::Spent { budget, cost, tasks_left } => {
+                return self.spent = Some(Spent { budget: *budget, cost: *cost, tasks_left: *tasks_left });
+            }
             What::Refused { r#type, market, .. } => {
                 return self.refusals.push(Refusal { at_s, r#type: r#type.clone(), market: *market });
             }
@@ -214,7 +222,11 @@ impl Lives {
 impl Life {
     fn take(&mut self, what: &What, at_s: f64) {
         match what {
-            What::Decided { .. } | What::Refused { .. } | What::Requested { .. } | What::Hedged { .. } => {}
+            What::Decided { .. }
+            | What::Refused { .. }
+            | What::Requested { .. }
+            | What::Hedged { .. }
+            | What::Spent { .. } => {}
             What::Up { worker, .. } => {
                 (self.worker, self.up_s) = (Some(worker.clone()), Some(at_s));
                 self.begin(at_s, Phase::Idle);
@@ -328,6 +340,7 @@ mod tests {
             (61.0, What::Idle { machine: MACHINE }),
             (80.0, ended(Why::Reclaimed)),
             (90.0, What::Refused { r#type: "m".to_owned(), market: Lane::Spot, failures: 1 }),
+            (90.0, What::Spent { budget: 0.5, cost: 0.6, tasks_left: 3 }),
         ]));
         let life = &lives.machines[0];
         use Phase::*;
@@ -337,6 +350,7 @@ mod tests {
         assert!((life.cost() - 0.6).abs() < 1e-9, "a cent a second");
         assert_eq!((life.first_busy_s, life.told_s, life.ended_s), (Some(12.0), Some(60.0), Some(80.0)));
         assert_eq!((lives.refusals.len(), lives.decisions.len(), lives.until_s), (1, 1, 90.0));
+        assert_eq!(lives.spent, Some(Spent { budget: 0.5, cost: 0.6, tasks_left: 3 }));
         assert!((lives.time_scale - 10.0).abs() < 1e-9);
     }
 

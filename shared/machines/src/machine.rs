@@ -3,7 +3,7 @@
 use std::io;
 
 use sheaf_core::WorkerId;
-use sheaf_scheduler::Activity;
+use sheaf_scheduler::{Activity, Pool};
 use sheaf_worker::Notice;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -230,5 +230,10 @@ impl Machine {
     /// Seconds that it was paid for so far: from the request on, but for those in which it was frozen.
     pub(crate) fn paid_s(&self, now_s: f64) -> f64 {
         self.ended.map_or(now_s, |(at_s, _)| at_s) - self.requested_s - self.frozen_s(now_s)
+    }
+
+    /// Dollars that it has cost so far.
+    pub(crate) fn cost(&self, pool: &Pool, now_s: f64) -> f64 {
+        self.paid_s(now_s) / 3600.0 * pool.price_per_hour
     }
 }

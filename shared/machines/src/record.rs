@@ -67,7 +67,7 @@ impl MachineRecord {
             up_slot_s,
             busy_slot_s: machine.busy_slot_s,
             utilisation: if up_slot_s > 0.0 { (machine.busy_slot_s / up_slot_s).min(1.0) } else { 0.0 },
-            cost: machine.paid_s(now_s) / 3600.0 * pool.price_per_hour,
+            cost: machine.cost(pool, now_s),
         }
     }
 

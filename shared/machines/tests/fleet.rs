@@ -96,6 +96,7 @@ fn spec(faults: Faults, notice_s: f64) -> FleetSpec {
         job: "job".to_owned(),
         tasks_s: vec![100.0],
         deadline_s: 10_000.0,
+        budget: None,
     }
 }
 
@@ -116,7 +117,7 @@ async fn until(
     };
     tokio::select! {
         event = seen => event,
-        never = fleet.run(grid) => match never {},
+        spent = fleet.run(grid) => panic!("there is no budget: {spent:?}"),
         () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it did not happen: {events:?}"),
     }
 }
@@ -172,6 +173,26 @@ async fn a_machine_is_noticed_then_killed_and_its_pool_is_left_alone_for_a_while
     let refused = events.iter().filter(|event| matches!(event.what, What::Refused { .. }));
     let refused: Vec<f64> = refused.map(|event| event.at_s).collect();
     assert!(refused[1] - refused[0] >= 14.0 && refused[2] - refused[1] >= 29.0, "{refused:?}");
+}
+
+/// The machine costs a cent a second. When a dollar is spent it is told to end, and once it has, the fleet says what is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_budget_is_spent_the_last_machine_ends_and_that_is_the_end() {
+    let (grid, events) = (Fake::new("echo joined; read notice"), Mutex::new(Vec::new()));
+    let tell = |event: &Event| events.lock().expect("nobody panicked").push(event.clone());
+    let mut spec = FleetSpec { budget: Some(1.0), ..spec(Faults::None, 0.0) };
+    spec.pools[0].pool.price_per_hour = 36.0;
+    let sheaf = spec.settings.policy(PolicyName::Sheaf);
+    let mut fleet = Fleet::new(spec, sheaf, tell);
+    let spent = tokio::time::timeout(Duration::from_secs(60), fleet.run(&grid)).await.expect("it ends by itself");
+    assert_eq!((spent.budget, spent.tasks_left), (1.0, 1));
+    let paid: f64 = fleet.records().iter().map(|record| record.cost).sum();
+    assert!((spent.cost - paid).abs() < 1e-9 && paid >= 1.0, "{spent:?} {paid}");
+    drop(fleet);
+    let events = events.into_inner().expect("nobody panicked");
+    let requested = events.iter().filter(|event| matches!(event.what, What::Requested { .. })).count();
+    assert_eq!(requested, 1, "nothing is started for what is left: {events:?}");
+    assert!(matches!(events.last().map(|event| &event.what), Some(What::Spent { tasks_left: 1, .. })), "{events:?}");
 }
 
 /// Nobody knows why it has died: perhaps of a task. So nothing is given back in its name, and another one is started.
@@ -254,7 +275,7 @@ async fn a_machine_that_is_frozen_to_the_end_is_killed_and_costs_nothing_meanwhi
     let seen = async { tokio::time::sleep(Duration::from_millis(500)).await };
     tokio::select! {
         () = seen => {}
-        never = fleet.run(&grid) => match never {},
+        spent = fleet.run(&grid) => panic!("there is no budget: {spent:?}"),
     }
     let meanwhile = fleet.records();
     assert!(meanwhile[0].frozen_s >= 45.0 && meanwhile[0].ended_s.is_none(), "{meanwhile:?}");

@@ -1,6 +1,6 @@
 //! What a policy answers: how many machines of which pool, which to end, and why.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sheaf_core::Lane;
 
 /// The answer to one snapshot. Carrying it out twice is carrying it out once: wants are totals, not differences.
@@ -77,6 +77,11 @@ pub struct Infeasible {
     /// The job.
     pub job: String,
     /// The earliest instant by which all of it can be promised, with every on-demand machine the caps allow.
-    /// Infinite where there is no such machine.
+    /// Infinite where there is no such machine; null in JSON, which has no such number.
+    #[serde(deserialize_with = "number_or_infinite")]
     pub earliest_finish_at_s: f64,
+}
+
+fn number_or_infinite<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
 }

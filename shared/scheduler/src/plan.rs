@@ -18,6 +18,12 @@ pub struct PlanTable {
     pub policy: PolicyName,
     /// Seconds there are.
     pub deadline_s: f64,
+    /// Dollars it may cost.
+    pub budget: Option<f64>,
+    /// True when it costs more than that, or would: see [`tasks_left`](Self::tasks_left).
+    pub over_budget: bool,
+    /// Tasks that are left when the budget is spent.
+    pub tasks_left: u64,
     /// When the last task ends, if nothing goes wrong.
     pub makespan_s: f64,
     /// Dollars, if nothing goes wrong.
@@ -28,9 +34,9 @@ pub struct PlanTable {
     pub spot_deadline_s: Option<f64>,
     /// The machines, by type and market.
     pub fleet: Vec<FleetRow>,
-    /// Why, for policies that say so; first, if the deadline cannot be kept, that.
+    /// Why, for policies that say so; first, if the deadline or the budget cannot be kept, that.
     pub reasons: Vec<String>,
-    /// True when the deadline can be kept.
+    /// True when deadline and budget can be kept.
     pub feasible: bool,
     /// The earliest finish that can be promised, where the deadline cannot.
     pub earliest_finish_s: Option<f64>,
@@ -48,17 +54,18 @@ pub struct FleetRow {
 }
 
 /// Plans `bag` under `policy`: the HADS policies by their own plans, which leave boots out; the others by simulating
-/// them without faults, boots included.
+/// them without faults, boots included. `budget` is for policies that [keep budgets](PolicyName::keeps_budgets).
 pub fn plan(
     bag: &Bag,
     deadline_s: f64,
+    budget: Option<f64>,
     policy: PolicyName,
     settings: &Settings,
 ) -> Result<(PlanTable, PlanMap), NoPlan> {
     match policy {
         PolicyName::HadsCc => placed(bag, deadline_s, policy, &cc::plan(bag, deadline_s, true)?),
         PolicyName::BurstHads => placed(bag, deadline_s, policy, &ils::plan(bag, deadline_s, &ils::Search::default())?),
-        _ => simulated(bag, deadline_s, policy, settings),
+        _ => simulated(bag, &BagRun { budget, ..run_of(deadline_s, settings) }, policy),
     }
 }
 
@@ -113,26 +120,29 @@ fn placed(bag: &Bag, deadline_s: f64, policy: PolicyName, queues: &[Queue]) -> R
     Ok((PlanTable { spot_deadline_s, ..table_of(&map, policy) }, map))
 }
 
-fn simulated(
-    bag: &Bag,
-    deadline_s: f64,
-    policy: PolicyName,
-    settings: &Settings,
-) -> Result<(PlanTable, PlanMap), NoPlan> {
-    let run = run_of(deadline_s, settings);
-    let (outcome, fleet) = Player::new(bag, Some(policy), deadline_s)?.run(&run);
+fn simulated(bag: &Bag, run: &BagRun, policy: PolicyName) -> Result<(PlanTable, PlanMap), NoPlan> {
+    let deadline_s = run.deadline_s;
+    let (outcome, fleet) = Player::new(bag, Some(policy), deadline_s)?.run(run);
     let machines = (0..fleet.machines.len()).map(|machine| planned(bag, &fleet, machine));
     let map = map_of(bag, deadline_s, policy, (outcome.cost, outcome.makespan_s), machines.collect());
-    let decision = first_decision(bag, &run, policy);
+    let decision = first_decision(bag, run, policy);
     let earliest_finish_s = promised_s(&decision);
     let late = (!decision.infeasible.is_empty()).then(|| {
         let most = earliest_finish_s.map(|at_s| format!("the earliest finish that can is {at_s:.0} s"));
         let most = most.unwrap_or_else(|| "there is no on-demand machine to promise anything with".to_owned());
         format!("{deadline_s:.0} s cannot be promised; {most}")
     });
-    let feasible = late.is_none() && outcome.late_tasks == 0;
-    let reasons = late.into_iter().chain(decision.reasons).collect();
-    Ok((PlanTable { reasons, feasible, earliest_finish_s, ..table_of(&map, policy) }, map))
+    let budget = run.budget.filter(|_| policy.keeps_budgets());
+    let dear = budget.filter(|budget| outcome.cost > *budget).map(|budget| match outcome.open_tasks {
+        0 => format!("it costs ${:.5}, more than ${budget:.5}", outcome.cost),
+        left => format!("${budget:.5} are spent with {left} of {} tasks left", bag.len()),
+    });
+    let over_budget = dear.is_some();
+    let feasible = late.is_none() && !over_budget && outcome.late_tasks == 0;
+    let reasons = late.into_iter().chain(dear).chain(decision.reasons).collect();
+    let tasks_left = outcome.open_tasks;
+    let table = table_of(&map, policy);
+    Ok((PlanTable { budget, over_budget, tasks_left, reasons, feasible, earliest_finish_s, ..table }, map))
 }
 
 /// What one machine of a simulated fleet ran, put on cores in the order of the starts.
@@ -140,7 +150,9 @@ fn planned(bag: &Bag, fleet: &Fleet, machine: usize) -> PlannedMachine {
     let of = &fleet.machines[machine];
     let pool = &fleet.pools[of.pool].pool;
     let mut cores: Vec<Vec<(String, f64, f64)>> = vec![Vec::new(); pool.slots as usize];
-    for run in fleet.runs.iter().filter(|run| run.machine == machine) {
+    // What the end of the budget cuts short is not planned.
+    let is_whole = |task: usize| fleet.tasks[task].done_at_s.is_some();
+    for run in fleet.runs.iter().filter(|run| run.machine == machine && is_whole(run.task)) {
         let (start_s, end_s) = (run.started_s - of.launched_s, run.ends_s - of.launched_s);
         let free = |core: &&mut Vec<(String, f64, f64)>| core.last().is_none_or(|(_, _, end)| *end <= start_s + 1e-6);
         if let Some(core) = cores.iter_mut().find(free) {
@@ -176,6 +188,9 @@ fn table_of(map: &PlanMap, policy: PolicyName) -> PlanTable {
         job: map.job_id.clone(),
         policy,
         deadline_s: map.deadline_s,
+        budget: None,
+        over_budget: false,
+        tasks_left: 0,
         makespan_s: map.makespan_s,
         cost: map.cost,
         slack_s: map.deadline_s - map.makespan_s,

@@ -93,6 +93,13 @@ macro_rules! policies {
     };
 }
 
+impl PolicyName {
+    /// Whether it looks at [`Demand::budget_left`](crate::Demand::budget_left).
+    pub const fn keeps_budgets(self) -> bool {
+        matches!(self, Self::Sheaf)
+    }
+}
+
 policies! {
     Fixed => "fixed", "A fixed number of machines.";
     MinimizeWorkers => "minimize-workers", "One worker more per arrival up to a cap; an idle one ends at once.";

@@ -98,6 +98,8 @@ pub struct Entry {
 pub struct BagSimulation {
     /// Seconds there are.
     pub deadline_s: f64,
+    /// Dollars a run may cost, for policies that [keep budgets](PolicyName::keeps_budgets).
+    pub budget: Option<f64>,
     /// Seconds a machine boots.
     pub boot_s: f64,
     /// What goes wrong.
@@ -118,6 +120,7 @@ impl Default for BagSimulation {
     fn default() -> Self {
         Self {
             deadline_s: published::DEADLINE_S,
+            budget: None,
             boot_s: BOOT_S,
             scenarios: Scenario::grid(&published::SCENARIOS, &[FaultMode::Together, FaultMode::Each]),
             kind: FaultKind::Hibernate,
@@ -223,6 +226,7 @@ fn row(entrant: &Entrant, scenario: &Scenario, simulation: &BagSimulation) -> Ba
     let run = |seed| {
         let run = BagRun {
             deadline_s: simulation.deadline_s,
+            budget: simulation.budget,
             boot_s: simulation.boot_s,
             faults: scenario.faults(seed, simulation.deadline_s),
             kind: simulation.kind,

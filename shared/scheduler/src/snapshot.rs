@@ -48,7 +48,7 @@ pub struct Demand {
     pub deadline_at_s: Option<f64>,
     /// How long a task may wait for a slot.
     pub latency_s: Option<f64>,
-    /// Dollars that may still be spent on the job.
+    /// Dollars that may still be spent on the job; at 0 and below, nothing more is started for it.
     pub budget_left: Option<f64>,
     /// True when no more tasks can arrive: idle machines then have nothing to wait for.
     pub sealed: bool,

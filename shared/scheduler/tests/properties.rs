@@ -27,8 +27,9 @@ fn pool() -> impl Strategy<Value = Pool> {
 fn demand() -> impl Strategy<Value = Demand> {
     let deadline = prop_oneof![Just(None), (900.0..6000.0f64).prop_map(Some)];
     let latency = prop_oneof![3 => Just(None), 1 => (1.0..200.0f64).prop_map(Some)];
-    (0u64..60, 0u64..20, 0u64..5, 1.0..300.0f64, deadline, latency, any::<bool>()).prop_map(
-        |(waiting, running, arrived, task_s, deadline_at_s, latency_s, sealed)| Demand {
+    let budget = prop_oneof![3 => Just(None), 1 => (-1.0..1.0f64).prop_map(Some)];
+    (0u64..60, 0u64..20, 0u64..5, 1.0..300.0f64, deadline, latency, budget, any::<bool>()).prop_map(
+        |(waiting, running, arrived, task_s, deadline_at_s, latency_s, budget_left, sealed)| Demand {
             waiting_tasks: waiting,
             running_tasks: running,
             arrived_tasks: arrived.min(waiting),
@@ -37,6 +38,7 @@ fn demand() -> impl Strategy<Value = Demand> {
             longest_s: if waiting + running > 0 { task_s } else { 0.0 },
             deadline_at_s,
             latency_s,
+            budget_left,
             sealed,
             ..Demand::default()
         },
@@ -114,6 +116,8 @@ proptest! {
     fn more_work_never_wants_less(snapshot in snapshot(), more in 1u64..100, which in 0usize..4) {
         // Lambda's place is taken by machines when there is more to do.
         let mut less = snapshot;
+        // More work may cost more than a budget has left, and then is not guarded.
+        less.demands.iter_mut().for_each(|demand| demand.budget_left = demand.budget_left.filter(|left| *left <= 0.0));
         less.pools.iter_mut().filter(|pool| pool.market == Lane::Lambda).for_each(|pool| pool.machines_max = 0);
         if less.demands.is_empty() {
             return Ok(());

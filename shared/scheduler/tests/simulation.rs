@@ -2,7 +2,7 @@
 //! that were measured or published elsewhere come out.
 
 use sheaf_core::Lane;
-use sheaf_scheduler::formats::{arrivals, spot};
+use sheaf_scheduler::formats::{arrivals, env::Instance, spot, spot::Outage};
 use sheaf_scheduler::hads::{Bag, cc, cost_and_makespan};
 use sheaf_scheduler::sim::bags::{BagOutcome, BagRun, Player};
 use sheaf_scheduler::sim::elastic::{self, StreamRun};
@@ -161,7 +161,7 @@ fn hads_plans_the_bags_as_its_papers_do() {
 fn a_plan_says_fleet_makespan_cost_and_slack() {
     let bag = j60();
     for policy in [PolicyName::HadsCc, PolicyName::BurstHads, PolicyName::Sheaf] {
-        let (table, map) = plan::plan(&bag, DEADLINE_S, policy, &Settings::default()).unwrap();
+        let (table, map) = plan::plan(&bag, DEADLINE_S, None, policy, &Settings::default()).unwrap();
         assert!(table.feasible && table.slack_s > 0.0 && !table.fleet.is_empty(), "{table:?}");
         let planned: usize = map.machines.iter().flat_map(|machine| &machine.cores).map(Vec::len).sum();
         assert_eq!(planned, bag.len(), "{policy}");
@@ -169,9 +169,9 @@ fn a_plan_says_fleet_makespan_cost_and_slack() {
         assert_eq!(json["scheduler"], policy.as_str());
         assert_eq!(json["instances"].as_object().unwrap().len(), map.machines.len());
     }
-    let (late, _) = plan::plan(&bag, 400.0, PolicyName::Sheaf, &Settings::default()).unwrap();
+    let (late, _) = plan::plan(&bag, 400.0, None, PolicyName::Sheaf, &Settings::default()).unwrap();
     assert!(!late.feasible && late.reasons[0].contains("the earliest finish that can is"), "{:?}", late.reasons);
-    assert!(plan::plan(&bag, 200.0, PolicyName::HadsCc, &Settings::default()).is_err());
+    assert!(plan::plan(&bag, 200.0, None, PolicyName::HadsCc, &Settings::default()).is_err());
 }
 
 #[test]
@@ -179,13 +179,71 @@ fn an_infeasible_deadline_has_an_earliest_finish_that_can_be_planned() {
     let mut bag = j60();
     let settings = Settings::default();
     for policy in [PolicyName::HadsCc, PolicyName::BurstHads] {
-        assert!(plan::plan(&bag, 200.0, policy, &settings).is_err());
+        assert!(plan::plan(&bag, 200.0, None, policy, &settings).is_err());
         let earliest_s = plan::earliest_finish_s(&bag, 200.0, policy, &settings).unwrap();
-        assert!(plan::plan(&bag, earliest_s, policy, &settings).is_ok(), "{policy}: {earliest_s}");
-        assert!(plan::plan(&bag, earliest_s - 2.0, policy, &settings).is_err(), "{policy}: {earliest_s}");
+        assert!(plan::plan(&bag, earliest_s, None, policy, &settings).is_ok(), "{policy}: {earliest_s}");
+        assert!(plan::plan(&bag, earliest_s - 2.0, None, policy, &settings).is_err(), "{policy}: {earliest_s}");
     }
     bag.env.instances.iter_mut().for_each(|instance| (instance.spot_max, instance.on_demand_max) = (0, 0));
     assert_eq!(plan::earliest_finish_s(&bag, 200.0, PolicyName::HadsCc, &settings), None);
+}
+
+#[test]
+fn a_budget_that_is_spent_ends_the_run() {
+    let bag = j60();
+    let whole = run(&bag, PolicyName::Sheaf, &BagRun::calm(DEADLINE_S)).0;
+    let with = |budget: f64| run(&bag, PolicyName::Sheaf, &BagRun { budget: Some(budget), ..BagRun::calm(DEADLINE_S) });
+    assert_eq!(with(1e9).0, whole, "one that pays for everything changes nothing");
+    let (half, fleet) = with(whole.cost / 2.0);
+    assert!(half.open_tasks > 0 && half.late_tasks == half.open_tasks && half.open_tasks < 60, "{half:?}");
+    // The policy is asked every 15 s, and gives what runs two minutes.
+    let per_s: f64 = fleet.machines.iter().map(|of| fleet.pools[of.pool].pool.price_per_hour / 3600.0).sum();
+    let over = half.cost - whole.cost / 2.0;
+    assert!((0.0..=per_s * 135.0).contains(&over), "{over} of {per_s} a second");
+    assert!(fleet.now_s < DEADLINE_S, "it ends when it can: {}", fleet.now_s);
+    let (least, fleet) = with(1e-9);
+    assert!(least.open_tasks == 60 && fleet.now_s <= 15.0 && fleet.live().is_empty(), "{least:?}");
+    for seed in 1..6 {
+        let faults = faulty((5.0, 2.5), FaultMode::Together, FaultKind::Hibernate, seed);
+        let (outcome, fleet) = run(&bag, PolicyName::Sheaf, &BagRun { budget: Some(0.03), ..faults.clone() });
+        assert!(fleet.live().is_empty() && outcome.late_tasks >= outcome.open_tasks, "{seed}: {outcome:?}");
+        let ignored = run(&bag, PolicyName::HadsCc, &BagRun { budget: Some(0.03), ..faults.clone() }).0;
+        assert_eq!(ignored, run(&bag, PolicyName::HadsCc, &faults).0);
+    }
+}
+
+/// All spot is gone for ever before anything of it has ended.
+#[test]
+fn a_budget_that_does_not_pay_on_demand_leaves_the_deadline_unguarded() {
+    let bag = j60();
+    let outage = |of: &Instance| Outage { zone: of.machine.clone(), down_s: 70.0, up_s: f64::INFINITY };
+    let outages = bag.env.instances.iter().map(outage).collect();
+    let lost = BagRun { faults: Faults::Trace(outages), kind: FaultKind::Terminate, ..BagRun::calm(DEADLINE_S) };
+    let (guarded, _) = run(&bag, PolicyName::Sheaf, &lost);
+    assert_eq!((guarded.late_tasks, guarded.machines.1 > 0), (0, true), "{guarded:?}");
+    let (poor, _) = run(&bag, PolicyName::Sheaf, &BagRun { budget: Some(guarded.cost / 2.0), ..lost.clone() });
+    assert_eq!((poor.open_tasks, poor.machines.1), (60, 0), "{poor:?}");
+    let (rich, _) = run(&bag, PolicyName::Sheaf, &BagRun { budget: Some(guarded.cost * 2.0), ..lost });
+    assert_eq!(rich, guarded);
+}
+
+#[test]
+fn a_plan_says_whether_the_budget_pays() {
+    let bag = j60();
+    let plan = |budget| plan::plan(&bag, DEADLINE_S, budget, PolicyName::Sheaf, &Settings::default()).unwrap();
+    let (whole, _) = plan(None);
+    let (enough, map) = plan(Some(whole.cost * 1.01));
+    assert!(enough.feasible && !enough.over_budget && enough.cost == whole.cost, "{enough:?}");
+    assert_eq!(map, plan(None).1);
+    let unguarded = |reason: &String| reason.ends_with("its deadline is not guarded");
+    assert!(enough.reasons.iter().any(unguarded), "on-demand is dearer: {:?}", enough.reasons);
+    let (poor, map) = plan(Some(whole.cost / 2.0));
+    assert!(!poor.feasible && poor.over_budget && poor.tasks_left > 0, "{poor:?}");
+    assert!(poor.reasons[0].contains("are spent with") && poor.reasons[0].contains("of 60 tasks left"), "{poor:?}");
+    let planned: usize = map.machines.iter().flat_map(|machine| &machine.cores).map(Vec::len).sum();
+    assert_eq!(planned as u64, 60 - poor.tasks_left, "what is cut short is not planned");
+    let (ignored, _) = plan::plan(&bag, DEADLINE_S, Some(1e-9), PolicyName::Fixed, &Settings::default()).unwrap();
+    assert!(ignored.budget.is_none() && !ignored.over_budget);
 }
 
 fn entry(bag: Bag) -> simulate::Entry {
@@ -241,6 +299,20 @@ fn a_policy_that_cannot_plan_a_bag_is_named_and_stops_no_other() {
     assert_eq!(refused, [None, Some(PolicyName::HadsCc)], "{table:?}");
     assert_eq!(table.rows.iter().map(|row| row.policy).collect::<Vec<_>>(), [Some(PolicyName::Sheaf)]);
     assert!(table.rows[0].of_on_demand.is_none() && table.rows[0].misses == 1);
+}
+
+#[test]
+fn a_run_whose_budget_is_spent_is_a_miss() {
+    let simulation = simulate::BagSimulation {
+        budget: Some(0.03),
+        scenarios: simulate::Scenario::grid(&[(3.0, 2.5)], &[FaultMode::Each]),
+        seeds: 3,
+        policies: vec![PolicyName::HadsCc, PolicyName::Sheaf],
+        ..simulate::BagSimulation::default()
+    };
+    let table = simulate::bags(&[entry(j60())], &simulation, &simulate::InTurn);
+    let misses = |row: &simulate::BagRow| if row.policy == Some(PolicyName::Sheaf) { row.runs } else { 0 };
+    assert!(table.rows.iter().all(|row| row.misses == misses(row)), "{:?}", table.rows);
 }
 
 #[test]

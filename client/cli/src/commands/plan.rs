@@ -14,13 +14,14 @@ use sheaf_scheduler::{
 };
 
 use crate::{
-    bags::{BagArgs, parse_policy, parse_seconds},
+    bags::{BagArgs, check_budget, parse_dollars, parse_policy, parse_seconds},
     commands::simulate::{Cores, FaultArgs},
     exit::Exit,
     output::{self, Printer, facts},
     problem::{Outcome, Problem},
     progress::Steps,
     settings::Settings,
+    text,
 };
 
 /// Say which machines would do a bag of tasks by a deadline, and what they cost
@@ -30,6 +31,9 @@ use crate::{
 pub(crate) struct Plan {
     #[command(flatten)]
     asked: PlanArgs,
+    /// Dollars that the bag may cost at most. When they are spent, nothing more is started, and what runs is given two minutes
+    #[arg(long, value_name = "DOLLARS", value_parser = parse_dollars, allow_hyphen_values = true)]
+    budget: Option<f64>,
     /// Write the plan as a map.json: which task runs when on which core of which machine
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
@@ -51,10 +55,11 @@ pub(super) struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// Plans a bag, which need not keep the deadline; if there is no plan at all, says what would help.
-    pub(super) fn plan(&self, entry: &Entry) -> Outcome<(PlanTable, PlanMap)> {
+    /// Plans a bag, which need not keep deadline and budget; if there is no plan at all, says what would help.
+    pub(super) fn plan(&self, entry: &Entry, budget: Option<f64>) -> Outcome<(PlanTable, PlanMap)> {
         let told = Told::default();
-        let (mut table, map) = plan::plan(&entry.bag, self.deadline, self.policy, &told).map_err(|no_plan| {
+        let plan = plan::plan(&entry.bag, self.deadline, budget, self.policy, &told);
+        let (mut table, map) = plan.map_err(|no_plan| {
             let earliest_s = plan::earliest_finish_s(&entry.bag, self.deadline, self.policy, &told);
             refused(&entry.name, self.policy, &no_plan, earliest_s)
         })?;
@@ -74,8 +79,10 @@ struct Planned {
 
 impl Plan {
     pub(crate) fn run(&self, settings: &Settings) -> Outcome {
+        check_budget(self.budget, &[self.asked.policy])?;
         let entry = self.asked.bag.read_one()?;
-        let (table, map) = self.asked.plan(&entry)?;
+        let (table, map) = self.asked.plan(&entry, self.budget)?;
+        let whole = if table.over_budget { Some(self.asked.plan(&entry, None)?.0) } else { None };
         if let Some(path) = &self.map {
             write_map(path, &map)?;
         }
@@ -84,6 +91,7 @@ impl Plan {
         if !scenarios.is_empty() {
             let simulation = simulate::BagSimulation {
                 deadline_s: self.asked.deadline,
+                budget: self.budget,
                 scenarios,
                 policies: vec![self.asked.policy],
                 ..self.faults.simulation()
@@ -95,7 +103,11 @@ impl Plan {
         }
         let planned = Planned { table, under_faults };
         Printer(settings.output).one(&planned, &planned.table.job, || describe(&planned, self.map.as_ref()))?;
-        if planned.table.feasible { Ok(Exit::Succeeded) } else { Err(late(&planned.table)) }
+        match whole {
+            _ if planned.table.feasible => Ok(Exit::Succeeded),
+            Some(whole) => Err(dear(&planned.table, &whole)),
+            None => Err(late(&planned.table)),
+        }
     }
 }
 
@@ -131,6 +143,27 @@ fn late(table: &PlanTable) -> Problem {
     })
 }
 
+/// The plan that was shown does not keep the budget.
+fn dear(table: &PlanTable, whole: &PlanTable) -> Problem {
+    let budget = table.budget.unwrap_or_default();
+    let message = format!("{} cannot be done for ${budget:.5} under {}", table.job, table.policy);
+    let in_time = if whole.feasible { "in time" } else { "and not surely in time" };
+    Problem::new(Code::Invalid, message)
+        .with_code("infeasible")
+        .with_hint(format!("without a budget it is done for ${:.5}, {in_time}", whole.cost))
+}
+
+/// What a budget comes to: how many tasks are left when it is spent, if any are.
+pub(super) fn budget_kept(budget: Option<f64>, cost: f64, tasks_left: u64) -> String {
+    let Some(budget) = budget else { return String::new() };
+    let kept = match tasks_left {
+        _ if cost <= budget => "kept".to_owned(),
+        0 => "exceeded".to_owned(),
+        left => format!("spent with {} left", text::counted(left, "task")),
+    };
+    format!("${budget:.5}, {kept}")
+}
+
 fn describe(planned: &Planned, map: Option<&PathBuf>) -> String {
     let table = &planned.table;
     let seconds = |seconds: f64| format!("{seconds:.0} s");
@@ -146,6 +179,7 @@ fn describe(planned: &Planned, map: Option<&PathBuf>) -> String {
         ("makespan", seconds(table.makespan_s)),
         ("slack", seconds(table.slack_s)),
         ("cost", format!("${:.5}", table.cost)),
+        ("budget", budget_kept(table.budget, table.cost, table.tasks_left)),
         ("fleet", fleet.join(", ")),
         ("spot until", table.spot_deadline_s.map(seconds).unwrap_or_default()),
         ("map", map.map(|path| path.display().to_string()).unwrap_or_default()),

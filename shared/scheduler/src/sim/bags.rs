@@ -21,6 +21,9 @@ const GIVE_UP_AFTER: f64 = 10.0;
 pub struct BagRun {
     /// Seconds there are.
     pub deadline_s: f64,
+    /// Dollars it may cost, for policies that [keep budgets](PolicyName::keeps_budgets).
+    #[serde(default)]
+    pub budget: Option<f64>,
     /// Seconds a machine boots.
     pub boot_s: f64,
     /// What goes wrong.
@@ -40,6 +43,7 @@ impl BagRun {
     pub fn calm(deadline_s: f64) -> Self {
         Self {
             deadline_s,
+            budget: None,
             boot_s: BOOT_S,
             faults: Faults::None,
             kind: FaultKind::Hibernate,
@@ -47,6 +51,10 @@ impl BagRun {
             settings: Settings::default(),
             checkpoint: CheckpointCost::default(),
         }
+    }
+
+    fn budget_for(&self, policy: PolicyName) -> Option<f64> {
+        self.budget.filter(|_| policy.keeps_budgets())
     }
 }
 
@@ -59,6 +67,9 @@ pub struct BagOutcome {
     pub makespan_s: f64,
     /// Tasks without an outcome at the deadline.
     pub late_tasks: u64,
+    /// Tasks without an outcome at the end: the budget was spent, or the run was given up.
+    #[serde(default)]
+    pub open_tasks: u64,
     /// Machines reclaimed.
     pub reclaims: u64,
     /// Machine seconds lost to reclaims and second copies.
@@ -112,6 +123,7 @@ impl<'a> Player<'a> {
                 let demand = Demand {
                     job: bag.job.job_id.clone(),
                     deadline_at_s: Some(run.deadline_s),
+                    budget_left: run.budget_for(*name),
                     sealed: true,
                     ..Demand::default()
                 };
@@ -135,6 +147,7 @@ fn outcome(fleet: &Fleet, deadline_s: f64) -> BagOutcome {
     BagOutcome {
         cost: fleet.cost(),
         makespan_s: ends.fold(0.0, f64::max),
+        open_tasks: fleet.open_tasks() as u64,
         late_tasks: fleet.tasks.iter().filter(|task| done(task) > deadline_s).count() as u64,
         reclaims: fleet.reclaims.iter().sum(),
         wasted_s: fleet.lost_s,
@@ -230,6 +243,7 @@ pub fn first_decision(bag: &Bag, run: &BagRun, policy: PolicyName) -> crate::Dec
         uncommitted_s: work_s,
         longest_s: (0..bag.len()).map(seconds).fold(0.0, f64::max),
         deadline_at_s: Some(run.deadline_s),
+        budget_left: run.budget_for(policy),
         sealed: true,
         ..Demand::default()
     };

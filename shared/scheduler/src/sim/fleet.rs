@@ -25,7 +25,7 @@ pub enum News {
         /// The machine that committed it.
         machine: usize,
     },
-    /// A machine froze or vanished, with the tasks it ran.
+    /// A machine froze, vanished, or did not end in time what it ran when it was drained, with the tasks it ran.
     Lost {
         /// The machine.
         machine: usize,
@@ -44,6 +44,10 @@ pub trait Controller {
     fn period_s(&self) -> f64;
     /// Called with everything that happened at one instant.
     fn act(&mut self, fleet: &mut Fleet, news: &[News]);
+    /// True when nothing more will be done, whatever is still open.
+    fn gives_up(&self, _fleet: &Fleet) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +57,7 @@ enum Event {
     Finish(usize),
     Fail(usize, u32),
     Resume(usize, u32),
+    Retire(usize, u32),
     Outage(usize),
     Return(usize),
     Tick,
@@ -97,7 +102,7 @@ pub struct Fleet {
     pub runs: Vec<Run>,
     /// Machines reclaimed, by pool.
     pub reclaims: Vec<u64>,
-    /// Machine seconds that freezing or vanishing wasted.
+    /// Machine seconds that freezing, vanishing and ending wasted.
     pub lost_s: f64,
     /// Second copies started.
     pub hedges: u64,
@@ -168,7 +173,7 @@ impl Fleet {
         fleet
     }
 
-    /// Runs until every task has its outcome or time is up, then ends all machines.
+    /// Runs until every task has its outcome, time is up or the controller gives up, then ends all machines.
     pub fn run(&mut self, controller: &mut impl Controller) {
         self.events.push(0.0, Event::Tick);
         while self.open_tasks > 0 {
@@ -185,6 +190,9 @@ impl Fleet {
             }
             if !news.is_empty() {
                 controller.act(self, &news);
+                if controller.gives_up(self) {
+                    break;
+                }
             }
         }
         for machine in self.live.clone() {
@@ -233,6 +241,14 @@ impl Fleet {
         self.machines[machine].state = MachineState::Gone;
         self.live.retain(|&other| other != machine);
         tasks
+    }
+
+    /// Tells a machine to take nothing more, and to end in `give_s` with whatever it runs then.
+    pub fn drain(&mut self, machine: usize, give_s: f64) {
+        let of = &mut self.machines[machine];
+        if !std::mem::replace(&mut of.draining, true) {
+            self.events.push(self.now_s + give_s, Event::Retire(machine, of.life));
+        }
     }
 
     /// Slots of a ready machine that are free, and the memory left.
@@ -329,6 +345,13 @@ impl Fleet {
             Event::Resume(machine, life) => {
                 if self.machines[machine].life == life {
                     self.resume(machine, news);
+                }
+            }
+            Event::Retire(machine, life) => {
+                let of = &self.machines[machine];
+                if of.is_held() && of.draining && of.life == life {
+                    let tasks = self.stop(machine);
+                    news.push(News::Lost { machine, tasks });
                 }
             }
             Event::Outage(group) => {

@@ -30,7 +30,7 @@ pub struct Pulling<'a> {
     memory: Memory,
     order: Order,
     period_s: f64,
-    /// What is the same in every demand: deadline, latency target, whether more can arrive.
+    /// What is the same in every demand: deadline, latency target, the budget as a whole, whether more can arrive.
     demand: Demand,
     /// The tasks that wait: sort key, then number.
     waiting: BTreeSet<(u64, usize)>,
@@ -130,6 +130,7 @@ impl<'a> Pulling<'a> {
             arrived_tasks: self.arrived,
             waiting_s: self.waiting_s.max(0.0),
             sealed: self.demand.sealed && self.to_arrive == 0,
+            budget_left: self.demand.budget_left.map(|budget| budget - fleet.cost()),
             ..self.demand.clone()
         };
         let (running, left) = running(fleet);
@@ -148,7 +149,7 @@ impl<'a> Pulling<'a> {
             if fleet.machines[machine].runs.is_empty() {
                 fleet.stop(machine);
             } else {
-                fleet.machines[machine].draining = true;
+                fleet.drain(machine, drain.give_s);
             }
         }
         for want in &decision.wants {
@@ -176,6 +177,11 @@ impl<'a> Pulling<'a> {
 impl Controller for Pulling<'_> {
     fn period_s(&self) -> f64 {
         self.period_s
+    }
+
+    /// The budget is spent and the last machine has ended: nothing starts another.
+    fn gives_up(&self, fleet: &Fleet) -> bool {
+        self.demand.budget_left.is_some_and(|budget| fleet.live().is_empty() && fleet.cost() >= budget)
     }
 
     fn act(&mut self, fleet: &mut Fleet, news: &[News]) {

@@ -26,6 +26,8 @@ pub(super) struct Figures {
     pub(super) frozen_s: f64,
     /// Dollars, from each request to each end, but for the time a machine was frozen.
     pub(super) cost: f64,
+    /// Dollars that they were allowed to.
+    pub(super) budget: Option<f64>,
     /// Seconds that machines were held, but for those in which they were frozen.
     pub(super) worker_s: f64,
     /// The share of slot time, from when machines were up, in which they ran something.
@@ -37,7 +39,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn of(ran: &Ran, policy: PolicyName, time_scale: f64) -> Self {
+    pub(super) fn of(ran: &Ran, policy: PolicyName, budget: Option<f64>, time_scale: f64) -> Self {
         let machines = &ran.machines;
         let of = |market: Lane| machines.iter().filter(|machine| machine.market == market).count();
         let sum = |figure: fn(&MachineRecord) -> f64| machines.iter().map(figure).sum::<f64>();
@@ -53,6 +55,7 @@ impl Figures {
             hibernations: machines.iter().map(|machine| machine.hibernations).sum(),
             frozen_s: sum(|machine| machine.frozen_s),
             cost: sum(|machine| machine.cost),
+            budget,
             worker_s: sum(MachineRecord::paid_s),
             utilisation: if up_s > 0.0 { (busy_s / up_s).min(1.0) } else { 0.0 },
             wasted_s: ran.chunks.iter().fold(0.0, |sum_s, chunk| sum_s + lost_s(chunk, time_scale)),

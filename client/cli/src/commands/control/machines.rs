@@ -25,7 +25,7 @@ use sheaf_scheduler::{
 use tokio::process::{Child, Command};
 
 use crate::{
-    bags::{parse_seconds, read},
+    bags::{parse_dollars, parse_seconds, read},
     commands::simulate::{Fault, parse_scenario},
     problem::{Outcome, Problem},
 };
@@ -46,6 +46,10 @@ pub(super) struct MachineArgs {
     /// Seconds of the plan that pass in a second here: with 60, a boot of a minute takes a second
     #[arg(long, value_name = "FACTOR", value_parser = parse_scale, default_value_t = 1.0, requires = "machines")]
     pub(super) time_scale: f64,
+    /// Dollars that the machines may cost at most, under the policy sheaf. When they are spent, nothing more is started, what runs is
+    /// given two minutes, and the rest of the job is cancelled
+    #[arg(long, value_name = "DOLLARS", value_parser = parse_dollars, allow_hyphen_values = true, requires = "machines")]
+    pub(super) budget: Option<f64>,
     /// Take spot machines away: so many expected until the deadline, and so many times that capacity returns, as in `sheaf
     /// simulate`
     #[arg(long, value_name = "KH,KR", value_parser = parse_scenario, requires = "machines")]
@@ -126,6 +130,7 @@ impl MachineArgs {
             job: entry.name.clone(),
             tasks_s: tasks.iter().map(|id| work_s(id).unwrap_or_default()).collect(),
             deadline_s,
+            budget: self.budget,
         })
     }
 

@@ -3,7 +3,10 @@
 mod figures;
 mod machines;
 
-use std::path::{Path, PathBuf};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +15,7 @@ use sheaf_api::{
     wire::{CreateJob, JobView, PutFunction},
 };
 use sheaf_core::{FunctionKind, JobId, Lane, Manifest, limits};
-use sheaf_machines::FleetSpec;
+use sheaf_machines::{FleetSpec, Spent};
 use sheaf_scheduler::{formats::map::PlanMap, plan::PlanTable, simulate::Entry};
 
 use self::{
@@ -20,7 +23,7 @@ use self::{
     machines::{EventFile, Local, MachineArgs, Ran},
 };
 use crate::{
-    bags::parse_seconds,
+    bags::{check_budget, parse_seconds},
     commands::{
         plan::{self, PlanArgs},
         wait as wait_command,
@@ -107,6 +110,8 @@ struct Controlled {
     deadline_s: f64,
     makespan_s: f64,
     in_time: bool,
+    /// Tasks that were left when the budget was spent, or when somebody cancelled the job.
+    cancelled: u64,
     /// What the slots would have cost for as long, at the mean price of a core in the plan; with machines, what they cost.
     cost_estimate: f64,
     planned: PlanTable,
@@ -117,6 +122,7 @@ struct Controlled {
 
 impl Control {
     pub(crate) async fn run(&self, settings: &Settings) -> Outcome {
+        check_budget(self.machines.budget, &[self.asked.policy])?;
         let entry = self.asked.bag.read_one()?;
         check(&entry)?;
         self.machines.check(&entry, self.asked.deadline)?;
@@ -126,7 +132,7 @@ impl Control {
                 .with_hint("unset SHEAF_GRID, or give --grid DIR"));
         }
         let from = whole_path(&self.from)?;
-        let (planned, map) = self.asked.plan(&entry)?;
+        let (planned, map) = self.asked.plan(&entry, self.machines.budget)?;
         let cores: usize = map.machines.iter().map(|machine| machine.cores.len()).sum();
         let slots = u32::try_from(settings.slots().min(cores.max(1))).unwrap_or(u32::MAX);
         // Machines are where all of it runs.
@@ -203,14 +209,8 @@ impl Control {
         let job = self.create(run, Some(&spec)).await?;
         let local = Local::new(grid, directory, folder, job.job.id, names.len())?;
         let mut fleet = machines::fleet(spec, self.asked.policy, &mut events);
-        let work = async {
-            feed::feed(session.api(), &job, Input::Tasks(tasks.into_iter()), Some(1)).await?;
-            wait::until_over(session, job.job.id, None, &Bar::new(settings)).await
-        };
-        let waited = tokio::select! {
-            waited = work => waited,
-            never = fleet.run(&local) => match never {},
-        };
+        let feed = feed::feed(session.api(), &job, Input::Tasks(tasks.into_iter()), Some(1));
+        let waited = Box::pin(driven(run, &job, feed, fleet.run(&local))).await;
         fleet.close(&local).await;
         leave_results(folder, &names);
         let ran = Ran { machines: fleet.records(), chunks: local.chunks().await.unwrap_or_default() };
@@ -218,8 +218,39 @@ impl Control {
         let waited = waited?;
         events.close()?;
         figures::write(folder, &names, &ran, job.job.created_at_ms, scale)?;
-        Ok((waited, Figures::of(&ran, self.asked.policy, scale)))
+        let (policy, budget) = (self.asked.policy, self.machines.budget);
+        Ok((waited, Figures::of(&ran, policy, budget, scale)))
     }
+}
+
+/// Submits and waits while machines are driven. When their budget is spent with work left, that is cancelled: nobody does it.
+async fn driven(
+    run: &Run<'_>,
+    job: &JobView,
+    feed: impl Future<Output = Outcome<JobView>>,
+    drive: impl Future<Output = Spent>,
+) -> Outcome<Waited> {
+    let (session, job) = (run.session, job.job.id);
+    let wait = async || wait::until_over(session, job, None, &Bar::new(run.settings)).await;
+    tokio::pin!(feed, drive);
+    let spent = tokio::select! {
+        fed = &mut feed => {
+            fed?;
+            tokio::select! {
+                waited = wait() => return waited,
+                spent = &mut drive => spent,
+            }
+        }
+        spent = &mut drive => {
+            feed.await?;
+            spent
+        }
+    };
+    let Spent { budget, cost, tasks_left } = spent;
+    let tasks = text::counted(tasks_left as u64, "task");
+    eprintln!("the budget of ${budget:.5} is spent (${cost:.5}) with {tasks} left, which are cancelled");
+    session.api().cancel(job).await?;
+    wait().await
 }
 
 /// Removes what attempts have left behind that were cut short, now that none runs any more. What cannot be removed does no harm.
@@ -331,6 +362,7 @@ fn controlled(view: &JobView, folder: PathBuf, deadline_s: f64, planned: PlanTab
         deadline_s,
         makespan_s,
         in_time: view.job.state.ended_at_ms().is_some() && totals.expired + totals.cancelled == 0,
+        cancelled: totals.cancelled,
         cost_estimate: price / cores.max(1.0) / 3600.0 * f64::from(slots) * makespan_s,
         planned,
         machines: None,
@@ -364,6 +396,7 @@ fn describe(done: &Controlled) -> String {
             ("makespan", format!("{:.0} s", done.makespan_s)),
             deadline,
             ("cost", format!("${:.5}", machines.cost)),
+            ("budget", plan::budget_kept(machines.budget, machines.cost, done.cancelled)),
             ("worker time", format!("{:.0} s, of which {:.1} % busy", machines.worker_s, 100.0 * machines.utilisation)),
             ("wasted", format!("{:.0} s", machines.wasted_s)),
             ("energy", format!("{:.2} Wh, estimated", machines.watt_hours)),
@@ -413,7 +446,7 @@ mod tests {
     #[test]
     fn tasks_start_in_the_order_of_the_plan_and_need_commands() {
         let bag = published::bag(&BAGS[0], 1).unwrap();
-        let (_, map) = plan::plan(&bag, 2700.0, PolicyName::HadsCc, &Told::default()).unwrap();
+        let (_, map) = plan::plan(&bag, 2700.0, None, PolicyName::HadsCc, &Told::default()).unwrap();
         let entry = Entry { name: "J60".to_owned(), bag };
         assert!(check(&entry).unwrap_err().to_string().contains("task 0 of J60 has no command"));
         let started = tasks(&entry, &map, Path::new("/a"), Path::new("/b"));

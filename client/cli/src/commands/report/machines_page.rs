@@ -58,6 +58,10 @@ fn machines<'a>(figures: &MachineFigures) -> Outcome<Section<'a>> {
         ("Energy", format!("{} Wh, estimated", significant(figures.energy_wh))),
         ("Time scale", format!("{} s of the plan in a second", significant(figures.time_scale))),
     ];
+    if let Some(spent) = &figures.lives.spent {
+        let left = text::counted(spent.tasks_left as u64, "task");
+        facts.insert(4, ("Budget", format!("${:.5}, spent with {left} left", spent.budget)));
+    }
     if all.hibernations > 0 {
         let times = text::counted(all.hibernations.into(), "time");
         facts.insert(3, ("Hibernated", format!("{times}, {} in all, which cost nothing", seconds(all.frozen_s))));

@@ -8,7 +8,7 @@ use sheaf_scheduler::{
 
 use super::{Cores, Simulate, write_csv};
 use crate::{
-    bags::nothing_to_do,
+    bags::{check_budget, nothing_to_do},
     exit::Exit,
     output::{Format, Printer, Row},
     problem::Outcome,
@@ -111,10 +111,12 @@ pub(super) fn run(arguments: &Simulate, settings: &Settings) -> Outcome {
     } else {
         scenarios.insert(0, Scenario::Calm);
     }
-    let mut simulation = BagSimulation { deadline_s: arguments.deadline, scenarios, ..arguments.faults.simulation() };
+    let (deadline_s, budget) = (arguments.deadline, arguments.budget);
+    let mut simulation = BagSimulation { deadline_s, budget, scenarios, ..arguments.faults.simulation() };
     if !arguments.policy.is_empty() {
         simulation.policies = arguments.policy.clone();
     }
+    check_budget(budget, &simulation.policies)?;
     let steps = Steps::new(settings);
     let table = simulate::bags(&entries, &simulation, &Cores(&steps));
     steps.finish();

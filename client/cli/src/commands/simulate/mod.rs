@@ -19,7 +19,7 @@ use sheaf_scheduler::{
 };
 
 use crate::{
-    bags::{self as files, BagArgs, parse_policy, parse_seconds},
+    bags::{self as files, BagArgs, parse_dollars, parse_policy, parse_seconds},
     problem::{Outcome, Problem},
     progress::Steps,
     settings::Settings,
@@ -36,6 +36,10 @@ pub(crate) struct Simulate {
     /// Seconds a bag has, or a time such as 45m
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value_t = published::DEADLINE_S)]
     deadline: f64,
+    /// Dollars that a bag may cost at most, under the policy sheaf. When they are spent, nothing more is started, and what runs is
+    /// given two minutes
+    #[arg(long, value_name = "DOLLARS", value_parser = parse_dollars, allow_hyphen_values = true)]
+    budget: Option<f64>,
     /// A policy; may be given several times. For bags hads-cc, burst-hads and sheaf, for a stream the rules for elastic
     /// workers and sheaf, unless said otherwise
     #[arg(long, value_name = "NAME", value_parser = parse_policy)]
@@ -167,6 +171,8 @@ impl Simulate {
                 Err(Problem::usage("--arrivals is a stream, --job and --bag are bags")
                     .with_hint("simulate one of them at a time"))
             }
+            Some(_) if self.budget.is_some() => Err(Problem::usage("--arrivals is a stream, and --budget is of a bag")
+                .with_hint("leave out --budget, or give --job or --bag")),
             Some(path) => stream::run(self, path, settings),
             None => bags::run(self, settings),
         }

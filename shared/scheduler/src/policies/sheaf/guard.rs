@@ -44,6 +44,8 @@ pub(super) struct Guard {
     /// Work seconds a second to start.
     needed: f64,
     because: String,
+    /// Deadlines that are not guarded, and why.
+    unguarded: Vec<String>,
     pub(super) infeasible: Vec<Infeasible>,
 }
 
@@ -89,10 +91,18 @@ impl Stable {
 }
 
 pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], settings: &Settings) -> Guard {
-    let mut guard = Guard { acts: false, keeps: false, needed: 0.0, because: String::new(), infeasible: Vec::new() };
+    let (because, unguarded, infeasible) = Default::default();
+    let mut guard = Guard { acts: false, keeps: false, needed: 0.0, because, unguarded, infeasible };
     let stable = Stable::of(snapshot);
     let spot = held_rate(snapshot, Lane::Spot, false);
-    let affordable: Vec<&Demand> = demands.iter().copied().filter(|demand| pays(snapshot, demand)).collect();
+    let mut affordable = Vec::with_capacity(demands.len());
+    for &demand in demands {
+        match unpaid(snapshot, demand) {
+            None => affordable.push(demand),
+            Some(why) if demand.deadline_at_s.is_some() => guard.unguarded.push(why),
+            Some(_) => {}
+        }
+    }
     for sum in by_deadline(&affordable) {
         let left_s = sum.deadline_at_s - settings.margin_s - snapshot.now_s;
         let now = stable.needed(&sum, left_s, stable.ready);
@@ -132,12 +142,19 @@ fn rate(rate: f64) -> String {
     if rate.is_finite() { format!("{rate:.1} work seconds a second") } else { "more than there can be".to_owned() }
 }
 
-/// True when the demand's budget pays for doing what is left of it on-demand.
-fn pays(snapshot: &Snapshot, demand: &Demand) -> bool {
-    let Some(left) = demand.budget_left else { return true };
+/// Says so when the demand's budget does not pay for doing what is left of it on-demand.
+fn unpaid(snapshot: &Snapshot, demand: &Demand) -> Option<String> {
+    let left = demand.budget_left?;
     let stable = by_price(snapshot, |pool| pool.market == Lane::OnDemand && pool.machines_max > 0);
     let price = stable.first().map_or(0.0, |&pool| snapshot.pools[pool].price_per_work_s());
-    demand.uncommitted_s * price <= left
+    let (job, work_s) = (&demand.job, demand.uncommitted_s);
+    let cost = work_s * price;
+    (cost > left).then(|| {
+        format!(
+            "{job}: {work_s:.0} s of uncommitted work cost ${cost:.5} on-demand, and ${left:.5} are left: its deadline \
+             is not guarded"
+        )
+    })
 }
 
 fn earliest(snapshot: &Snapshot, sum: &DueBy, stable: &Stable, settings: &Settings) -> Infeasible {
@@ -150,6 +167,7 @@ fn earliest(snapshot: &Snapshot, sum: &DueBy, stable: &Stable, settings: &Settin
 impl Guard {
     /// Wants the machines the guard needs, cheapest work first.
     pub(super) fn start(&self, snapshot: &Snapshot, held: &mut Held, reasons: &mut Vec<String>) {
+        reasons.extend(self.unguarded.iter().cloned());
         if !self.acts {
             return;
         }
@@ -234,8 +252,13 @@ mod tests {
     #[test]
     fn a_budget_that_does_not_pay_on_demand_is_not_guarded() {
         let poor = Demand { budget_left: Some(0.2), ..work(300.0) };
-        assert!(!guard(&snapshot(0.0, vec![]), &poor).acts);
-        assert!(guard(&snapshot(0.0, vec![]), &Demand { budget_left: Some(0.3), ..poor }).acts);
+        let left_alone = guard(&snapshot(0.0, vec![]), &poor);
+        assert!(!left_alone.acts);
+        let said = "bag: 1000 s of uncommitted work cost $0.27778 on-demand, and $0.20000 are left: its deadline is not \
+                    guarded";
+        assert_eq!(left_alone.unguarded, [said]);
+        let rich = guard(&snapshot(0.0, vec![]), &Demand { budget_left: Some(0.3), ..poor });
+        assert!(rich.acts && rich.unguarded.is_empty());
     }
 
     #[test]

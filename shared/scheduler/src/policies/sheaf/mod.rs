@@ -9,6 +9,8 @@
 //!    on spot now, is started when waiting any longer would cost too much or fail (guard.rs).
 //! 5. **Checkpoints** at Young's interval, **hedges** on guarding machines that would idle, and idle workers that end:
 //!    at once when nothing more can arrive or is expected to within one boot time, after one boot time at the latest.
+//! 6. **Budgets.** A demand whose budget is spent is no demand. When there is no other, all machines end, and what they
+//!    run is given twice the grace.
 
 mod guard;
 mod lanes;
@@ -18,7 +20,9 @@ mod width;
 use sheaf_core::Lane;
 
 use crate::policies::Held;
-use crate::{Activity, Arrivals, Decision, Demand, Hedge, Memory, Policy, PolicyName, Settings, Snapshot, checkpoint};
+use crate::{
+    Activity, Arrivals, Decision, Demand, Hedge, Machine, Memory, Policy, PolicyName, Settings, Snapshot, checkpoint,
+};
 
 /// The policy.
 #[derive(Debug, Clone)]
@@ -53,7 +57,11 @@ impl Policy for Sheaf {
 
         let guard = guard::of(snapshot, &demands, &self.settings);
         guard.start(snapshot, &mut held, &mut decision.reasons);
-        self.end_idle(snapshot, &demands, &guard, arrivals, &mut held, &mut decision);
+        if demands.is_empty() && snapshot.demands.iter().any(is_spent) {
+            self.end_all(snapshot, &mut held);
+        } else {
+            self.end_idle(snapshot, &demands, &guard, arrivals, &mut held, &mut decision);
+        }
 
         decision.infeasible = guard.infeasible;
         decision.checkpoint_every_s = self.checkpoints(snapshot);
@@ -76,7 +84,7 @@ impl Sheaf {
                 }
                 lane
             });
-            if demand.budget_left.is_some_and(|left| left <= 0.0) {
+            if is_spent(demand) {
                 decision.reasons.push(format!("{}: its budget is spent, nothing more is started for it", demand.job));
             } else if lane == Lane::Lambda {
                 on_lambda += demand.open_tasks();
@@ -89,6 +97,15 @@ impl Sheaf {
             held.add(pool, u32::try_from(more).unwrap_or(u32::MAX));
         }
         demands
+    }
+
+    /// Ends all machines: workers take tasks for as long as they are let, and nobody pays for these.
+    fn end_all(&self, snapshot: &Snapshot, held: &mut Held) {
+        let ends = |machine: &&Machine| {
+            let ends = machine.activity.counts() || matches!(machine.activity, Activity::Hibernated { .. });
+            ends && machine.pool < snapshot.pools.len()
+        };
+        snapshot.machines.iter().filter(ends).for_each(|machine| held.drain(machine, self.settings.grace_s));
     }
 
     /// Ends idle machines, except guarding ones that would be started again right away: those run second copies. Where
@@ -155,6 +172,11 @@ impl Sheaf {
     }
 }
 
+/// True when nothing may be started for a demand any more.
+fn is_spent(demand: &Demand) -> bool {
+    demand.budget_left.is_some_and(|left| left <= 0.0)
+}
+
 /// Work seconds a second of the machines in `activities` on pools of `market`.
 fn held_rate(snapshot: &Snapshot, market: Lane, ready_only: bool) -> f64 {
     let works = |activity: &Activity| match activity {
@@ -170,7 +192,7 @@ fn held_rate(snapshot: &Snapshot, market: Lane, ready_only: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Machine, Pool};
+    use crate::Pool;
 
     /// One task of 100 s runs on spot, `left_s` before its deadline; an on-demand machine of two slots has nothing.
     fn last_task(left_s: f64) -> Snapshot {
@@ -223,6 +245,27 @@ mod tests {
         assert_eq!(ended(&snapshot), [1]);
         snapshot.demands[0].lane = Some(Lane::Spot);
         assert_eq!(ended(&snapshot), [0; 0], "either could take it");
+    }
+
+    #[test]
+    fn when_the_budget_is_spent_nothing_starts_and_all_machines_end() {
+        let mut snapshot = last_task(180.0);
+        let machine = |id, activity| Machine { id, pool: 1, activity };
+        snapshot.machines.extend([
+            machine(2, Activity::Booting { since_s: 990.0 }),
+            machine(3, Activity::Hibernated { since_s: 990.0 }),
+            machine(4, Activity::Draining { slots: 1 }),
+        ]);
+        snapshot.demands[0].budget_left = Some(0.0);
+        let decision = decide(&snapshot);
+        let drains = |decision: &Decision| decision.drains.iter().map(|d| (d.machine, d.give_s)).collect::<Vec<_>>();
+        assert_eq!(drains(&decision), [(0, 0.0), (1, 120.0), (2, 0.0), (3, 0.0)], "what runs is given twice the grace");
+        assert_eq!((decision.wants, decision.hedges), (vec![], vec![]));
+        assert_eq!(decision.reasons, ["bag: its budget is spent, nothing more is started for it"]);
+
+        let other = Demand { job: "other".to_owned(), budget_left: None, ..snapshot.demands[0].clone() };
+        snapshot.demands.push(other);
+        assert_eq!(drains(&decide(&snapshot)), [], "machines stay for another job");
     }
 
     #[test]
