@@ -19,8 +19,9 @@ use tokio::{sync::Notify, time::Instant};
 const HINTS_MAX: usize = 65_536;
 /// Below this many the queue is filled again.
 const REFILL_BELOW: usize = HINTS_MAX / 4;
-/// Bytes of packs that ride along; beyond it hints travel without.
+/// Bytes of packs that ride along; beyond it hints travel without, until there are so few again.
 const PACK_BYTES_MAX: usize = 64 * 1024 * 1024;
+const PACK_BYTES_FEW: usize = PACK_BYTES_MAX / 4;
 /// Of 100 receives, so many look at each priority first.
 const SHARES: [(Priority, u32); 3] = [(Priority::High, 90), (Priority::Normal, 9), (Priority::Low, 1)];
 
@@ -37,6 +38,9 @@ struct State {
     later: BinaryHeap<Reverse<Later>>,
     hints: usize,
     pack_bytes: usize,
+    /// No packs ride along for now. A pack keeps alive what it came with, the whole body of a request: were each that finds a
+    /// little room taken, it would be another body's, and a long queue would hold all that was ever sent.
+    packs_full: bool,
     turn: u32,
     overflowed: bool,
     /// Hints that were given out and have not come back.
@@ -117,7 +121,11 @@ impl State {
             return;
         }
         let bytes = hint.pack.as_ref().map_or(0, |pack| pack.len());
-        if self.pack_bytes + bytes > PACK_BYTES_MAX {
+        self.packs_full = match self.packs_full {
+            true => self.pack_bytes > PACK_BYTES_FEW,
+            false => self.pack_bytes + bytes > PACK_BYTES_MAX,
+        };
+        if self.packs_full {
             hint.pack = None;
         } else {
             self.pack_bytes += bytes;
@@ -344,6 +352,21 @@ mod tests {
         queue.send((0..5).map(|number| hint(7, number)).collect(), 0).await;
         assert_eq!(order(&next(&queue, 10).await), [0, 1, 2, 3, 4].map(|number| (7, number)));
         assert_eq!(order(&next(&queue, 10).await), []);
+    }
+
+    #[tokio::test]
+    async fn packs_ride_along_until_there_are_too_many_and_again_when_there_are_few() {
+        let queue = LocalQueue::default();
+        let mib = |number| Hint { pack: Some(vec![0; 1 << 20].into()), ..hint(1, number) };
+        let with_packs = |deliveries: &[Delivery]| deliveries.iter().filter(|it| it.hint.pack.is_some()).count();
+        queue.send((0..100).map(mib).collect(), 0).await;
+        assert_eq!(with_packs(&next(&queue, 10).await), 10, "the first of them");
+        queue.send((100..120).map(mib).collect(), 0).await;
+        assert_eq!(with_packs(&next(&queue, 60).await), 54, "the first 64, and none that came into the room of ten");
+        queue.send((120..130).map(mib).collect(), 0).await;
+        assert_eq!(with_packs(&next(&queue, 100).await), 10, "those that came when nearly all was gone");
+        queue.send(vec![Hint { pack: Some(vec![0; PACK_BYTES_MAX + 1].into()), ..hint(1, 130) }, mib(131)], 0).await;
+        assert_eq!(with_packs(&next(&queue, 100).await), 1, "one that is too large keeps no other out");
     }
 
     /// Works hints off one after the other, those of job 1 in so many seconds and all others in one; gives their order.
