@@ -16,8 +16,8 @@ locals {
   container_slots = coalesce(var.workers.slots, max(1, floor(var.workers.cpu / 1024)))
   containers = {
     for lane, most in { spot = var.workers.spot_max + var.workers.on_demand_max, on-demand = var.workers.on_demand_max } : lane => {
-      slots   = most * local.container_slots
-      boot_ms = 1000 * coalesce(var.workers.boot_s, 90)
+      slots                  = most * local.container_slots
+      boot_ms                = 1000 * coalesce(var.workers.boot_s, 90)
     } if var.workers.image != ""
   }
 
