@@ -47,7 +47,8 @@ struct Arguments {
 
 type Scenario = for<'a> fn(&'a Deployed) -> BoxFuture<'a, anyhow::Result<String>>;
 
-/// The scenarios in their order: first what the later ones need.
+/// The scenarios in their order: first what the later ones need. Those of the scaler come before the others with work for containers:
+/// these play fewer than it asks for, and a service that does not give what it is asked for is left alone for a while.
 const SCENARIOS: [(&str, Scenario); 19] = [
     ("doctor", |grid| Box::pin(jobs::doctor(grid))),
     ("functions", |grid| Box::pin(jobs::functions(grid))),
@@ -61,10 +62,10 @@ const SCENARIOS: [(&str, Scenario); 19] = [
     ("cancel", |grid| Box::pin(jobs::cancel(grid))),
     ("retry", |grid| Box::pin(jobs::retry(grid))),
     ("image", |grid| Box::pin(machines::image(grid))),
-    ("worker-killed", |grid| Box::pin(machines::worker_killed(grid))),
-    ("worker-reclaimed", |grid| Box::pin(machines::worker_reclaimed(grid))),
     ("scaler", |grid| Box::pin(scaler::follows_the_work(grid))),
     ("outrun", |grid| Box::pin(scaler::outruns_what_hangs(grid))),
+    ("worker-killed", |grid| Box::pin(machines::worker_killed(grid))),
+    ("worker-reclaimed", |grid| Box::pin(machines::worker_reclaimed(grid))),
     ("dispatch-killed", |grid| Box::pin(machines::dispatch_killed(grid))),
     ("queue-purged", |grid| Box::pin(queues::purged(grid))),
     ("million", |grid| Box::pin(jobs::million(grid))),
