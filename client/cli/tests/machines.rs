@@ -364,11 +364,17 @@ fn what_hangs_on_spot_is_outrun_by_a_second_copy() {
     let events = events(folder);
     let hedged: Vec<_> = events.iter().filter(|event| event["event"] == "hedged").collect();
     assert!(hedged.len() == 1 && hedged[0]["tasks"] == json!([0]), "{events:?}");
+    let [copied] = copied(&events);
+    assert_eq!((&copied["task"], &copied["counts"]), (&0.into(), &true.into()), "{copied}");
+    let busy = |event: &Value| event["event"] == "busy" && event["machine"] == copied["machine"];
+    assert!(events.iter().any(busy), "a machine that runs a copy is busy: {events:?}");
     let tasks = rows(&folder.join("bag_0/tasks.csv"));
     assert!(
         tasks["t0"]["outcome"] == "succeeded" && tasks["t0"]["machine"].starts_with("stays on-demand"),
         "{tasks:?}"
     );
+    let (wasted_s, held_s) = (done["machines"]["wasted_s"].as_f64().unwrap(), tasks["t0"]["wasted_s"].parse::<f64>());
+    assert!((wasted_s - held_s.unwrap()).abs() < 0.01, "the first attempt is lost, and the copy is not: {done}");
     let data: Vec<_> = std::fs::read_dir(folder.join("bag_0/t0")).unwrap().collect();
     assert_eq!(data.len(), 1, "what the slower attempt left is gone");
     assert_eq!(std::fs::read_to_string(folder.join("bag_0/t0/data/stdout")).unwrap(), "copy 0\n");
@@ -376,6 +382,37 @@ fn what_hangs_on_spot_is_outrun_by_a_second_copy() {
         assert_eq!((&told["crashes"], &told["strikes"]), (&0.into(), &0.into()), "{told}");
         assert_eq!(told["past"][0]["released"], "outrun", "{told}");
     }
+}
+
+/// A second copy that the first attempt has beaten is lost time, on a machine that was busy with it.
+#[test]
+fn a_second_copy_that_was_not_needed_is_lost_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    let slow = r#"if [ "$SHEAF_EPOCH" -eq 0 ]; then sleep 300; else sleep 30; fi"#;
+    bag_of(folder, 1, 100.0, &["gone", "stays"], &|_| slow.to_owned());
+    env_of(folder, &[("gone", 1, "preemptible", 0.03), ("stays", 1, "on-demand", 0.1)]);
+    let done = control(folder, &["--deadline", "320", "--time-scale", "8", "--boot", "10"]);
+    assert_eq!(&done["in_time"], &true, "{done}");
+    let [copied] = copied(&events(folder));
+    assert_eq!((&copied["task"], &copied["counts"]), (&0.into(), &false.into()), "{copied}");
+    let (ran_s, machines) = (copied["ran_s"].as_f64().unwrap(), rows(&folder.join("bag_0/workers.csv")));
+    assert!(ran_s > 1.0, "{copied}");
+    let figure = |column: &str| {
+        let stays = machines.values().find(|machine| machine["market"] == "on-demand").unwrap();
+        stays[column].parse::<f64>().unwrap()
+    };
+    assert!((figure("copies_lost_s") - ran_s).abs() < 0.01, "{machines:?}");
+    assert!((figure("busy_slot_s") - ran_s).abs() < 2.0, "{machines:?}");
+    assert!((done["machines"]["wasted_s"].as_f64().unwrap() - ran_s).abs() < 0.01, "nothing else is: {done}");
+    let tasks = rows(&folder.join("bag_0/tasks.csv"));
+    assert!(tasks["t0"]["machine"].starts_with("gone spot"), "{tasks:?}");
+}
+
+/// The only second copy that ended.
+fn copied(events: &[Value]) -> [Value; 1] {
+    let copied: Vec<_> = events.iter().filter(|event| event["event"] == "copied").cloned().collect();
+    copied.try_into().unwrap_or_else(|copied: Vec<_>| panic!("{} second copies have ended: {events:?}", copied.len()))
 }
 
 /// What is not done by the deadline is given up, in the time of the plan.

@@ -384,8 +384,11 @@ pub struct WorkerView {
     pub lanes: Vec<Lane>,
     /// How many tasks it runs at once.
     pub slots: u32,
-    /// The chunks it holds.
+    /// The chunks it holds, those of which it runs second copies included.
     pub holding: Vec<ChunkKey>,
+    /// Of those, the chunks of which it runs second copies, without a lease.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<ChunkKey>,
     /// Whether it takes no more.
     pub draining: bool,
     /// Since when it runs.

@@ -216,6 +216,7 @@ fn tasks_and_what_they_run_on() {
         lanes: vec![Lane::Lambda, Lane::Spot],
         slots: 8,
         holding: vec![ChunkKey { job: JOB, number: 1 }],
+        copies: vec![ChunkKey { job: JOB, number: 1 }],
         draining: false,
         started_at_ms: 1,
         seen_at_ms: 2,

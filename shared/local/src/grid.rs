@@ -335,6 +335,7 @@ impl Inner {
                     lanes: LANES.to_vec(),
                     slots: self.options.slots as u32,
                     holding: self.crew.worker().holding(),
+                    copies: self.crew.worker().copies(),
                     draining: self.drain.until_ms().is_some(),
                     started_at_ms: self.started_at_ms,
                     seen_at_ms: SystemClock.now_ms(),

@@ -61,14 +61,14 @@ pub enum What {
         /// Its worker.
         worker: WorkerId,
     },
-    /// A machine holds leases again.
+    /// A machine holds leases, or runs second copies, again.
     Busy {
         /// Its number.
         machine: u64,
         /// Tasks it runs.
         tasks: u32,
     },
-    /// A machine holds none any more.
+    /// A machine does neither any more.
     Idle {
         /// Its number.
         machine: u64,
@@ -98,6 +98,17 @@ pub enum What {
     Hedged {
         /// The tasks, by their places in the job.
         tasks: Vec<usize>,
+    },
+    /// A second copy has ended on a machine.
+    Copied {
+        /// The machine's number.
+        machine: u64,
+        /// The task, by its place in the job.
+        task: usize,
+        /// For how long it ran, in seconds of the plan.
+        ran_s: f64,
+        /// Whether it was of use: it gave the outcome, or became the attempt that goes on. If not, its time is lost.
+        counts: bool,
     },
     /// A machine was told to end, as it is wanted no longer.
     Draining {
@@ -131,7 +142,7 @@ pub enum What {
 
 impl What {
     /// What each is called where it is written down.
-    const NAMES: [&'static str; 13] = [
+    const NAMES: [&'static str; 14] = [
         "decided",
         "requested",
         "refused",
@@ -142,6 +153,7 @@ impl What {
         "hibernated",
         "resumed",
         "hedged",
+        "copied",
         "draining",
         "ended",
         "spent",
@@ -256,6 +268,7 @@ mod tests {
             What::Hibernated { machine, given_back: given_back.clone() },
             What::Resumed { machine, frozen_s },
             What::Hedged { tasks: vec![3] },
+            What::Copied { machine, task: 3, ran_s: 12.5, counts: true },
             What::Draining { machine, until_s },
             What::Ended { machine, why: Why::Reclaimed, given_back, busy_slot_s: Some(70.5) },
             What::Spent { budget: 0.5, cost: 0.75, tasks_left: 3 },

@@ -125,6 +125,13 @@ pub trait Grid {
     /// Asks for second copies of tasks, by their places in [`Self::look`], of workers that take the lane `on-demand`.
     fn hedge(&self, tasks: &[usize]) -> impl Future<Output = ()> + Send;
 
+    /// The second copies that workers run, by the places of their tasks in [`Self::look`]; none if the grid does not say at
+    /// present.
+    fn copies(&self) -> impl Future<Output = Option<Vec<(WorkerId, usize)>>> + Send;
+
+    /// The worker that holds a task, or that has brought it to its outcome.
+    fn owner(&self, task: usize) -> impl Future<Output = Option<WorkerId>> + Send;
+
     /// Hears that everything of a worker has ended for good: what it left behind is nobody's any more.
     fn ended(&self, _worker: &WorkerId) {}
 }
@@ -245,6 +252,7 @@ impl<'a> Fleet<'a> {
         }
         let tasks = grid.look().await?;
         let now_s = self.now_s();
+        self.note_copies(now_s, grid).await;
         self.note_busy(&tasks, now_s);
         if now_s >= self.decide_s {
             self.decide(&tasks, now_s);
@@ -347,19 +355,21 @@ impl<'a> Fleet<'a> {
         }
         let now_s = self.started.elapsed().as_secs_f64() * self.spec.time_scale;
         machine.gone(now_s, why);
+        let copies = std::mem::take(&mut machine.copies);
         let (id, worker, busy_slot_s) = (machine.id, machine.worker.clone(), Some(machine.busy_slot_s));
         let reason = if why == Why::Reclaimed { ReleaseReason::Reclaimed } else { ReleaseReason::Drain };
         let given_back = match why {
             Why::Failed => Vec::new(),
             Why::Drained | Why::Reclaimed | Why::Over => grid.give_back(&worker, reason).await,
         };
+        self.end_copies(number, copies, now_s, grid).await;
         grid.ended(&worker);
         // Whoever was told so by the last decision is asked again.
         self.decide_s = 0.0;
         self.tell(What::Ended { machine: id, why, given_back, busy_slot_s });
     }
 
-    /// Notes which machines run what, and for how long they did since the last look.
+    /// Notes which machines run what, second copies included, and for how long they did since the last look.
     fn note_busy(&mut self, tasks: &[TaskNow], now_s: f64) {
         let since_s = now_s - self.looked_s;
         self.looked_s = now_s;
@@ -369,20 +379,21 @@ impl<'a> Fleet<'a> {
             let held = tasks.iter().filter(holds).count() as u32;
             if matches!(machine.state, State::Hibernated { .. }) {
                 // It runs nothing, whatever it holds.
-                machine.busy = held;
+                (machine.busy, machine.runs) = (held, 0);
                 continue;
             }
             let slots = self.spec.pools[machine.pool].pool.slots;
-            machine.busy_slot_s += since_s * f64::from(machine.busy.min(slots));
-            match (machine.busy, held) {
-                (0, 1..) => told.push(What::Busy { machine: machine.id, tasks: held }),
+            machine.busy_slot_s += since_s * f64::from(machine.runs.min(slots));
+            let runs = held + machine.copies.len() as u32;
+            match (machine.runs, runs) {
+                (0, 1..) => told.push(What::Busy { machine: machine.id, tasks: runs }),
                 (1.., 0) => {
                     machine.idle_since_s = now_s;
                     told.push(What::Idle { machine: machine.id });
                 }
                 _ => {}
             }
-            machine.busy = held;
+            (machine.busy, machine.runs) = (held, runs);
         }
         told.into_iter().for_each(|what| self.tell(what));
     }

@@ -15,9 +15,9 @@ use crate::{
 pub enum Phase {
     /// It was asked for, and its worker has not joined.
     Booting,
-    /// It holds leases.
+    /// It holds leases, or runs second copies.
     Busy,
-    /// It holds none.
+    /// It does neither.
     Idle,
     /// It was told to end, or that it is taken away.
     Draining,
@@ -55,7 +55,7 @@ pub struct Life {
     pub requested_s: f64,
     /// When its worker had joined.
     pub up_s: Option<f64>,
-    /// When it first held a lease.
+    /// When it was busy first.
     pub first_busy_s: Option<f64>,
     /// When it was told to end, or that it is taken away.
     pub told_s: Option<f64>,
@@ -67,6 +67,8 @@ pub struct Life {
     pub hibernations: u32,
     /// Slot seconds in which it ran something; known once it is gone.
     pub busy_slot_s: Option<f64>,
+    /// Seconds of second copies that were not needed.
+    pub copies_lost_s: f64,
     /// Chunks that were given back in its name.
     pub given_back: usize,
     /// What it did, one after the other, up to its end or to that of what is written.
@@ -155,6 +157,8 @@ pub struct Lives {
     pub decisions: Vec<Decided>,
     /// Second copies that were asked for.
     pub copies: usize,
+    /// Those of use: they gave the outcome, or became the attempt that went on.
+    pub copies_counted: usize,
     /// The budget, where it was spent with work left.
     pub spent: Option<Spent>,
     /// When the last thing happened, in seconds of the plan.
@@ -209,12 +213,16 @@ impl Lives {
             | What::Noticed { machine, .. }
             | What::Hibernated { machine, .. }
             | What::Resumed { machine, .. }
+            | What::Copied { machine, .. }
             | What::Draining { machine, .. }
             | What::Ended { machine, .. } => machine,
         };
         match places.get(machine).and_then(|at| self.machines.get_mut(*at)) {
             Some(life) if life.ended_s.is_none() => life.take(&event.what, at_s),
-            _ => self.strays += 1,
+            _ => return self.strays += 1,
+        }
+        if let What::Copied { counts: true, .. } = event.what {
+            self.copies_counted += 1;
         }
     }
 }
@@ -243,6 +251,7 @@ impl Life {
                     self.begin(at_s, Phase::Idle);
                 }
             }
+            What::Copied { ran_s, counts, .. } => self.copies_lost_s += if *counts { 0.0 } else { ran_s.max(0.0) },
             What::Noticed { .. } | What::Draining { .. } => {
                 self.told_s.get_or_insert(at_s);
                 self.begin(at_s, Phase::Draining);
@@ -286,6 +295,7 @@ fn requested(machine: u64, r#type: &str, market: Lane, slots: u32, price_per_hou
         why,
         hibernations: 0,
         busy_slot_s,
+        copies_lost_s: 0.0,
         given_back: 0,
         spans: vec![Span { from_s: at_s, until_s: at_s, phase: Phase::Booting }],
     }
@@ -352,6 +362,25 @@ mod tests {
         assert_eq!((lives.refusals.len(), lives.decisions.len(), lives.until_s), (1, 1, 90.0));
         assert_eq!(lives.spent, Some(Spent { budget: 0.5, cost: 0.6, tasks_left: 3 }));
         assert!((lives.time_scale - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn copies_that_were_not_needed_are_lost_time() {
+        let copied = |at_s, task, counts| (at_s, What::Copied { machine: MACHINE, task, ran_s: 12.5, counts });
+        let events = vec![
+            (0.0, asked_for()),
+            (10.0, up()),
+            (20.0, What::Hedged { tasks: vec![1, 2, 3] }),
+            (21.0, What::Busy { machine: MACHINE, tasks: 1 }),
+            copied(33.5, 1, true),
+            copied(34.0, 2, false),
+            (34.0, What::Idle { machine: MACHINE }),
+            (50.0, ended(Why::Over)),
+            copied(60.0, 3, true),
+        ];
+        let lives = Lives::of(&log(events));
+        assert_eq!((lives.copies, lives.copies_counted, lives.strays), (3, 1, 1));
+        assert_eq!((lives.machines[0].copies_lost_s, lives.machines[0].in_phase_s(Phase::Busy)), (12.5, 13.0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{event::Why, faults::Fate, session::Session};
+use crate::{event::Why, faults::Fate, hedge::RunningCopy, session::Session};
 
 /// What a machine is doing. Times are in seconds of the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,11 +57,18 @@ pub(crate) struct Machine {
     /// Seconds that it was frozen, and of those the ones since it was up, up to the last time that it woke.
     frozen_s: f64,
     frozen_up_s: f64,
-    /// Tasks it runs, as last seen, and since when there were none.
+    /// Leases it holds, as last seen.
     pub(crate) busy: u32,
+    /// Second copies it runs, which hold none.
+    pub(crate) copies: Vec<RunningCopy>,
+    /// What it runs, taken together, as last told.
+    pub(crate) runs: u32,
+    /// Since when that is nothing.
     pub(crate) idle_since_s: f64,
     /// Slot seconds in which it ran something.
     pub(crate) busy_slot_s: f64,
+    /// Seconds of second copies that were not needed.
+    pub(crate) copies_lost_s: f64,
     process: Option<Process>,
 }
 
@@ -95,8 +102,11 @@ impl Machine {
             frozen_s: 0.0,
             frozen_up_s: 0.0,
             busy: 0,
+            copies: Vec::new(),
+            runs: 0,
             idle_since_s: now_s,
             busy_slot_s: 0.0,
+            copies_lost_s: 0.0,
             process: None,
         }
     }

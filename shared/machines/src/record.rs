@@ -37,6 +37,8 @@ pub struct MachineRecord {
     pub up_slot_s: f64,
     /// Slot seconds in which it ran something.
     pub busy_slot_s: f64,
+    /// Seconds of second copies that were not needed.
+    pub copies_lost_s: f64,
     /// The share of [`up_slot_s`](Self::up_slot_s) in which its slots ran something.
     pub utilisation: f64,
     /// Dollars.
@@ -66,6 +68,7 @@ impl MachineRecord {
             frozen_s,
             up_slot_s,
             busy_slot_s: machine.busy_slot_s,
+            copies_lost_s: machine.copies_lost_s,
             utilisation: if up_slot_s > 0.0 { (machine.busy_slot_s / up_slot_s).min(1.0) } else { 0.0 },
             cost: machine.cost(pool, now_s),
         }

@@ -79,6 +79,14 @@ impl Grid for Fake {
     }
 
     async fn hedge(&self, _: &[usize]) {}
+
+    async fn copies(&self) -> Option<Vec<(WorkerId, usize)>> {
+        Some(Vec::new())
+    }
+
+    async fn owner(&self, _: usize) -> Option<WorkerId> {
+        None
+    }
 }
 
 fn spec(faults: Faults, notice_s: f64) -> FleetSpec {

@@ -189,7 +189,7 @@ async fn until<P: Ports>(ports: &P, at_ms: u64) {
     clock.sleep_ms(at_ms.saturating_sub(clock.now_ms())).await;
 }
 
-/// Says every now and then that it is alive, and at once when it begins to stop.
+/// Says every now and then that it is alive, and at once when it begins to stop or a second copy begins or ends.
 async fn say_alive<P: Ports>(
     ports: &P,
     crew: &ProcessCrew<P>,
@@ -206,6 +206,7 @@ async fn say_alive<P: Ports>(
             lanes: options.lanes.clone(),
             slots: options.slots as u32,
             holding: crew.worker().holding(),
+            copies: crew.worker().copies(),
             draining: crew.drain().until_ms().is_some(),
             started_at_ms,
             seen_at_ms: ports.clock().now_ms(),
@@ -213,6 +214,12 @@ async fn say_alive<P: Ports>(
         };
         hear(Heard::Alive(&view));
         ports.state().put_worker(view).await;
-        let _ = timeout(Duration::from_millis(options.worker.heartbeat_ms), stopping.notified()).await;
+        let _ = timeout(Duration::from_millis(options.worker.heartbeat_ms), async {
+            tokio::select! {
+                () = stopping.notified() => {}
+                () = crew.worker().copies_changed() => {}
+            }
+        })
+        .await;
     }
 }

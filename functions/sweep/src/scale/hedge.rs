@@ -48,6 +48,7 @@ mod tests {
             lanes: lanes.to_vec(),
             slots: 8,
             holding: holding.to_vec(),
+            copies: Vec::new(),
             draining: false,
             started_at_ms: 0,
             seen_at_ms: 0,

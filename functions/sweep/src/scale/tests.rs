@@ -119,6 +119,7 @@ impl World {
             lanes: lanes.to_vec(),
             slots: 1,
             holding: Vec::new(),
+            copies: Vec::new(),
             draining: false,
             started_at_ms: self.now_ms,
             seen_at_ms: self.now_ms,

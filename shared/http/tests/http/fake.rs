@@ -98,6 +98,7 @@ pub(crate) fn worker_view() -> WorkerView {
         lanes: vec![Lane::Lambda],
         slots: 2,
         holding: vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 0 }],
+        copies: vec![ChunkKey { job: JobId::from_bytes([1; 16]), number: 0 }],
         draining: false,
         started_at_ms: 1,
         seen_at_ms: 2,

@@ -24,6 +24,7 @@ use sheaf_core::{Chunk, ChunkEvent, ChunkState, Evidence, Lane, Lease, Owner, li
 use super::{
     Worked, Worker, checkpoints,
     claim::Claim,
+    copies::Copying,
     run::{LOOK_MS, Prepared, Run},
 };
 use crate::{
@@ -43,9 +44,10 @@ pub async fn hedge<P: Ports>(ports: &P, chunks: &[Chunk]) {
 }
 
 /// A task that is copied.
-struct Copied {
+struct Copied<'a> {
     task: u32,
     pack: Bytes,
+    copying: Copying<'a>,
 }
 
 impl<P: Ports, R: Runner> Worker<P, R> {
@@ -63,7 +65,8 @@ impl<P: Ports, R: Runner> Worker<P, R> {
         let Ok(prepared) = self.prepare(chunk, inline).await else { return Worked::Over };
         let Some(call) = self.call_of_copy(chunk, &prepared, task).await else { return Worked::Over };
         tracing::info!(chunk = %chunk.spec.key, task, "a second copy is run");
-        let copied = Copied { task, pack: prepared.pack.bytes().clone() };
+        let copying = self.copies.begin(chunk.spec.key);
+        let copied = Copied { task, pack: prepared.pack.bytes().clone(), copying };
         let running = self.runner.run(call);
         pin_mut!(running);
         loop {
@@ -120,7 +123,7 @@ impl<P: Ports, R: Runner> Worker<P, R> {
     }
 
     /// Takes the chunk with the outcome of its task at hand, if that is a good one and nobody else was faster.
-    async fn outrun(&self, chunk: &Chunk, copied: Copied, report: Report) -> Worked {
+    async fn outrun(&self, chunk: &Chunk, copied: Copied<'_>, report: Report) -> Worked {
         if report.answers.is_empty() {
             tracing::info!(chunk = %chunk.spec.key, task = copied.task, "a second copy has failed; its owner goes on");
             return Worked::Over;
@@ -158,8 +161,10 @@ impl<P: Ports, R: Runner> Worker<P, R> {
     }
 
     /// Goes on with a copy as the attempt that this worker now has.
-    async fn adopt(&self, chunk: Chunk, copied: Copied, running: impl Future<Output = Report>) -> Worked {
-        let Copied { task, pack } = copied;
+    async fn adopt(&self, chunk: Chunk, copied: Copied<'_>, running: impl Future<Output = Report>) -> Worked {
+        let Copied { task, pack, copying } = copied;
+        // From here on it has a lease.
+        drop(copying);
         match self.prepare(&chunk, Some(pack.clone())).await {
             Ok(prepared) if chunk.only_open() == Some(task) && !chunk.is_isolated() => {
                 let running = async { (vec![task], running.await) };

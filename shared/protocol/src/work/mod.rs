@@ -7,6 +7,7 @@
 mod checkpoints;
 mod claim;
 mod commit;
+mod copies;
 mod copy;
 mod run;
 mod tasks;
@@ -29,6 +30,7 @@ use crate::{
     write::retrying,
 };
 use claim::Claim;
+use copies::Copies;
 pub use copy::hedge;
 
 /// How a worker works.
@@ -107,6 +109,7 @@ pub struct Worker<P, R> {
     drain: Arc<Drain>,
     manifests: Mutex<BTreeMap<FunctionRef, Arc<Manifest>>>,
     holding: Mutex<BTreeMap<ChunkKey, u64>>,
+    copies: Copies,
     tasks_ended: AtomicU64,
 }
 
@@ -116,8 +119,8 @@ const MANIFESTS_MAX: usize = 1_024;
 impl<P: Ports, R: Runner> Worker<P, R> {
     /// A worker over these ports and this runner.
     pub fn new(ports: P, runner: Arc<R>, options: WorkerOptions, drain: Arc<Drain>) -> Self {
-        let (manifests, holding, tasks_ended) = Default::default();
-        Self { ports, runner, options, drain, manifests, holding, tasks_ended }
+        let (manifests, holding, copies, tasks_ended) = Default::default();
+        Self { ports, runner, options, drain, manifests, holding, copies, tasks_ended }
     }
 
     /// The worker's id.
@@ -125,9 +128,19 @@ impl<P: Ports, R: Runner> Worker<P, R> {
         &self.options.id
     }
 
-    /// The chunks it holds, each with since when.
+    /// The chunks it holds, those of which it runs second copies included.
     pub fn holding(&self) -> Vec<ChunkKey> {
         self.holding.lock().keys().copied().collect()
+    }
+
+    /// Of those, the chunks of which it runs second copies, without a lease.
+    pub fn copies(&self) -> Vec<ChunkKey> {
+        self.copies.now()
+    }
+
+    /// Waits until a second copy has begun or ended since the last time that this has answered. For one who waits.
+    pub async fn copies_changed(&self) {
+        self.copies.changed().await;
     }
 
     /// Tasks it has brought to an outcome.

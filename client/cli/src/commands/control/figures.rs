@@ -32,7 +32,7 @@ pub(super) struct Figures {
     pub(super) worker_s: f64,
     /// The share of slot time, from when machines were up, in which they ran something.
     pub(super) utilisation: f64,
-    /// Seconds of attempts that did not end their tasks.
+    /// Seconds of attempts that did not end their tasks, second copies that were not needed included.
     pub(super) wasted_s: f64,
     /// An estimate.
     pub(super) watt_hours: f64,
@@ -45,6 +45,7 @@ impl Figures {
         let sum = |figure: fn(&MachineRecord) -> f64| machines.iter().map(figure).sum::<f64>();
         let busy_s = sum(|machine| machine.busy_slot_s);
         let up_s = sum(|machine| machine.up_slot_s);
+        let lost_s = ran.chunks.iter().fold(0.0, |sum_s, chunk| sum_s + lost_s(chunk, time_scale));
         let held_core_s = sum(|machine| machine.paid_s() * f64::from(machine.slots));
         Self {
             policy,
@@ -58,7 +59,7 @@ impl Figures {
             budget,
             worker_s: sum(MachineRecord::paid_s),
             utilisation: if up_s > 0.0 { (busy_s / up_s).min(1.0) } else { 0.0 },
-            wasted_s: ran.chunks.iter().fold(0.0, |sum_s, chunk| sum_s + lost_s(chunk, time_scale)),
+            wasted_s: lost_s + sum(|machine| machine.copies_lost_s),
             watt_hours: Factors::built_in().watt_hours(busy_s, held_core_s),
         }
     }
@@ -91,6 +92,7 @@ pub(super) fn write(folder: &Path, ids: &[&str], ran: &Ran, created_at_ms: u64, 
             "hibernations",
             "frozen_s",
             "busy_slot_s",
+            "copies_lost_s",
             "utilisation",
             "tasks",
             "cost",
@@ -112,6 +114,7 @@ pub(super) fn write(folder: &Path, ids: &[&str], ran: &Ran, created_at_ms: u64, 
                 machine.hibernations.to_string(),
                 seconds(machine.frozen_s),
                 seconds(machine.busy_slot_s),
+                seconds(machine.copies_lost_s),
                 format!("{:.3}", machine.utilisation),
                 tasks.to_string(),
                 format!("{:.6}", machine.cost),

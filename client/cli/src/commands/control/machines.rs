@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use sheaf_api::Code;
+use sheaf_api::{Code, wire::WorkerView};
 use sheaf_core::{Chunk, ChunkKey, ChunkState, JobId, ReleaseReason, WorkerId, limits};
 use sheaf_machines::{Event, Fleet, FleetSpec, Grid, Launch, MachineRecord, TaskNow};
 use sheaf_protocol::{Ports, StateStore, work};
@@ -265,6 +265,27 @@ impl Grid for Local<'_> {
         match self.grid.ports().state().chunks(&keys).await {
             Ok(chunks) => work::hedge(self.grid.ports(), &chunks.into_iter().flatten().collect::<Vec<_>>()).await,
             Err(error) => tracing::warn!(%error, "second copies are not made"),
+        }
+    }
+
+    async fn copies(&self) -> Option<Vec<(WorkerId, usize)>> {
+        let workers = self.grid.ports().state().workers().await;
+        let workers =
+            workers.inspect_err(|error| tracing::warn!(%error, "the grid does not say what is copied")).ok()?;
+        let ours = |key: &&ChunkKey| key.job == self.job;
+        let of = |worker: &WorkerView| -> Vec<(WorkerId, usize)> {
+            worker.copies.iter().filter(ours).map(|key| (worker.id.clone(), key.number as usize)).collect()
+        };
+        Some(workers.iter().flat_map(of).collect())
+    }
+
+    async fn owner(&self, task: usize) -> Option<WorkerId> {
+        let key = ChunkKey { job: self.job, number: u32::try_from(task).ok()? };
+        let chunk = self.grid.ports().state().chunks(&[key]).await.ok()?.pop().flatten()?;
+        match chunk.state {
+            ChunkState::Leased(lease) => Some(lease.attempt.owner.worker),
+            ChunkState::Done { attempt, .. } => Some(attempt.owner.worker),
+            ChunkState::Queued { .. } | ChunkState::Ended { .. } => None,
         }
     }
 

@@ -76,6 +76,8 @@ pub(super) struct MachineLine {
     pub(super) held_s: f64,
     pub(super) paid_s: f64,
     pub(super) utilisation: Option<f64>,
+    /// Of second copies that were not needed.
+    pub(super) copies_lost_s: f64,
     pub(super) given_back: usize,
     pub(super) cost: f64,
 }
@@ -112,6 +114,7 @@ impl MachineFigures {
         let machines: Vec<MachineLine> = lives.machines.iter().map(line).collect();
         let markets = [Lane::Spot, Lane::OnDemand].map(|market| Sums::of(&lives, Some(market)));
         let lost_ms: u64 = history.losses.iter().map(|(_, loss)| loss.held_ms).sum();
+        let copies_lost_s: f64 = lives.machines.iter().map(|life| life.copies_lost_s).sum();
         let busy_slot_s = lives.machines.iter().filter_map(|life| life.busy_slot_s).sum();
         let held_slot_s = lives.machines.iter().map(|life| life.paid_s() * f64::from(life.slots)).sum();
         Self {
@@ -120,7 +123,7 @@ impl MachineFigures {
             markets: markets.into_iter().filter(|sums| sums.requested + sums.refused > 0).collect(),
             machines,
             decisions: lives.decisions.iter().map(|of| decided(of, &lives)).collect(),
-            wasted_s: lost_ms as f64 / 1e3 * lives.time_scale,
+            wasted_s: lost_ms as f64 / 1e3 * lives.time_scale + copies_lost_s,
             energy_wh: Factors::built_in().watt_hours(busy_slot_s, held_slot_s),
             not_known: not_known(&lives, log),
             lives,
@@ -184,6 +187,7 @@ fn line(life: &Life) -> MachineLine {
         held_s: life.held_s(),
         paid_s: life.paid_s(),
         utilisation: life.busy_slot_s.and_then(|busy_s| super::share(busy_s, life.up_s() * f64::from(life.slots))),
+        copies_lost_s: life.copies_lost_s,
         given_back: life.given_back,
         cost: life.cost(),
     }
@@ -271,7 +275,7 @@ fn requested(lives: &Lives) -> Vec<(f64, [String; 6])> {
     all
 }
 
-const MACHINE_COLUMNS: [&str; 24] = [
+const MACHINE_COLUMNS: [&str; 25] = [
     "machine",
     "type",
     "market",
@@ -293,12 +297,13 @@ const MACHINE_COLUMNS: [&str; 24] = [
     "held_s",
     "paid_s",
     "utilisation",
+    "copies_lost_s",
     "given_back",
     "price_per_hour",
     "cost",
 ];
 
-fn machine_cells(line: &MachineLine, life: &Life) -> [String; 24] {
+fn machine_cells(line: &MachineLine, life: &Life) -> [String; 25] {
     let shown = |at_s: Option<f64>| at_s.map(seconds).unwrap_or_default();
     [
         line.machine.to_string(),
@@ -322,6 +327,7 @@ fn machine_cells(line: &MachineLine, life: &Life) -> [String; 24] {
         seconds(line.held_s),
         seconds(line.paid_s),
         line.utilisation.map(|share| format!("{share:.4}")).unwrap_or_default(),
+        seconds(line.copies_lost_s),
         line.given_back.to_string(),
         life.price_per_hour.to_string(),
         format!("{:.6}", line.cost),
@@ -366,7 +372,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = write(&figures, folder.path()).unwrap();
         let texts: Vec<_> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
-        assert!(texts[0].ends_with("0,b,spot,2,wrk_remote-7,0.000,10.000,20.000,,110.000,reclaimed,10.000,10.000,90.000,10.000,0.000,0.000,0,110.000,110.000,0.4500,0,3.6,0.110000\n"), "{}", texts[0]);
+        assert!(texts[0].ends_with("0,b,spot,2,wrk_remote-7,0.000,10.000,20.000,,110.000,reclaimed,10.000,10.000,90.000,10.000,0.000,0.000,0,110.000,110.000,0.4500,0.000,0,3.6,0.110000\n"), "{}", texts[0]);
         assert!(texts[1].ends_with("0.000,b,spot,granted,0,10.000\n0.500,b,spot,refused,,\n"), "{}", texts[1]);
         assert!(texts[2].ends_with("0.000,sheaf,2 b spot,none,all of it\n"), "{}", texts[2]);
     }

@@ -54,7 +54,7 @@ fn machines<'a>(figures: &MachineFigures) -> Outcome<Section<'a>> {
         ("Cost", format!("${:.5}", all.cost)),
         ("Worker time", seconds(all.worker_s)),
         ("Utilisation", all.utilisation.map(percent).unwrap_or_default()),
-        ("Wasted", format!("{}, of attempts that did not end their tasks", seconds(figures.wasted_s))),
+        ("Wasted", format!("{}, of attempts and copies that did not end their tasks", seconds(figures.wasted_s))),
         ("Energy", format!("{} Wh, estimated", significant(figures.energy_wh))),
         ("Time scale", format!("{} s of the plan in a second", significant(figures.time_scale))),
     ];
@@ -67,7 +67,8 @@ fn machines<'a>(figures: &MachineFigures) -> Outcome<Section<'a>> {
         facts.insert(3, ("Hibernated", format!("{times}, {} in all, which cost nothing", seconds(all.frozen_s))));
     }
     if figures.lives.copies > 0 {
-        facts.push(("Second copies", text::count(figures.lives.copies as u64)));
+        let (asked, counted) = (figures.lives.copies as u64, figures.lives.copies_counted as u64);
+        facts.push(("Second copies", format!("{} asked for, {} of use", text::count(asked), text::count(counted))));
     }
     let mut said = Vec::new();
     if figures.machines.len() > DRAWN_WORKERS_MAX {
@@ -98,7 +99,7 @@ fn timeline<'a>(figures: &MachineFigures) -> Outcome<Option<Figure<'a>>> {
         .zip(&bars)
         .map(|(life, bars)| TimelineRow { name: machines::name(life), lanes: vec![bars.as_slice()] });
     let timeline = Timeline { x_label: SINCE_BEGUN, x: 0.0..until_s, rows: rows.collect(), legend: &SHADES };
-    let caption = "Each row is a machine, from its request to its end. One that holds leases is busy; one that was told to \
+    let caption = "Each row is a machine, from its request to its end. One that runs something is busy; one that was told to \
                    end, or that it is taken away, drains. The end of a machine that was taken away, or failed, is marked.";
     Ok(Some(Figure { caption, svg: timeline.svg()? }))
 }
