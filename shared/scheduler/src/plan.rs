@@ -73,15 +73,14 @@ pub fn plan(
 /// deadline is long enough, or `deadline_s` itself can be promised.
 pub fn earliest_finish_s(bag: &Bag, deadline_s: f64, policy: PolicyName, settings: &Settings) -> Option<f64> {
     match policy {
-        PolicyName::HadsCc => shortest_planned_s(bag, true),
-        PolicyName::BurstHads => shortest_planned_s(bag, false),
+        PolicyName::HadsCc => shortest_planned_s(bag, |at_s| cc::plan(bag, at_s, true).is_ok()),
+        PolicyName::BurstHads => shortest_planned_s(bag, |at_s| ils::first(bag, at_s).is_ok()),
         _ => promised_s(&first_decision(bag, &run_of(deadline_s, settings), policy)),
     }
 }
 
 /// By halving: what HADS can plan in some time it can plan in more.
-fn shortest_planned_s(bag: &Bag, on_demand: bool) -> Option<f64> {
-    let fits = |deadline_s: f64| cc::plan(bag, deadline_s, on_demand).is_ok();
+fn shortest_planned_s(bag: &Bag, fits: impl Fn(f64) -> bool) -> Option<f64> {
     // One machine after the other, and the slack that is kept free: more time helps nobody.
     let slowest_s =
         |task: usize| (0..bag.env.instances.len()).filter_map(|kind| bag.runtime_s(task, kind)).fold(0.0, f64::max);

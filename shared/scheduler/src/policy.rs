@@ -147,8 +147,9 @@ pub struct Settings {
     pub reserve: u32,
     /// `sheaf`: seconds in which open work without a deadline or latency target should be done. 300.
     pub drain_s: f64,
-    /// `sheaf`: share of the on-demand work that may go into booting for it; decides how early it is started. 0.15.
-    pub guard_boot_share: f64,
+    /// `sheaf`: share of the on-demand work that may be lost to booting for it, and to slots that have ended while others still
+    /// run their last task; decides how early it is started. 0.1.
+    pub guard_loss_share: f64,
     /// `sheaf`: seconds kept free before a deadline, on top of boot and longest task. 15.
     pub margin_s: f64,
     /// `sheaf`: the most of the spot capacity in one machine type and zone while there are others near its price. 0.5.
@@ -168,7 +169,7 @@ impl Default for Settings {
             queue_threshold: 9,
             reserve: 1,
             drain_s: 300.0,
-            guard_boot_share: 0.15,
+            guard_loss_share: 0.1,
             margin_s: 15.0,
             one_pool_share: 0.5,
             near_price: 0.25,

@@ -2,7 +2,13 @@
 //! that were measured or published elsewhere come out.
 
 use sheaf_core::Lane;
-use sheaf_scheduler::formats::{arrivals, env::Instance, spot, spot::Outage};
+use sheaf_scheduler::formats::{
+    arrivals,
+    env::{Env, Instance},
+    job::{Job, Task},
+    spot,
+    spot::Outage,
+};
 use sheaf_scheduler::hads::{Bag, cc, cost_and_makespan};
 use sheaf_scheduler::sim::bags::{BagOutcome, BagRun, Player};
 use sheaf_scheduler::sim::elastic::{self, StreamRun};
@@ -87,7 +93,8 @@ fn even_without_any_spot_machine_the_deadline_is_kept() {
     let never = BagRun { faults: Faults::Trace(outages), ..BagRun::calm(DEADLINE_S) };
     let (outcome, fleet) = run(&bag, PolicyName::Sheaf, &never);
     assert_eq!((outcome.late_tasks, outcome.machines.0), (0, 0));
-    assert!(outcome.makespan_s > 2000.0, "it waited for spot to come: {}", outcome.makespan_s);
+    let (on_demand, _) = Player::new(&bag, None, DEADLINE_S).unwrap().run(&BagRun::calm(DEADLINE_S));
+    assert!(outcome.cost < 1.02 * on_demand.cost, "waiting for spot costs next to nothing: {outcome:?}");
     nothing_is_lost_or_done_twice(&fleet);
 }
 
@@ -155,6 +162,60 @@ fn hads_plans_the_bags_as_its_papers_do() {
         tasks.sort_unstable();
         assert_eq!(tasks, (0..bag.len()).collect::<Vec<_>>());
     }
+}
+
+/// The machine types that the published plan of ED200 was made with, three of each and market.
+fn env_of_plan() -> Env {
+    let kind = |machine: &str, vcpu, memory_gb: f64, gflops, on_demand_price, spot_price| Instance {
+        machine: machine.to_owned(),
+        vcpu,
+        memory_mb: memory_gb * 1024.0,
+        gflops,
+        on_demand_price,
+        spot_price,
+        on_demand_max: 3,
+        spot_max: 3,
+        baseline: None,
+        credits_per_hour: 0.0,
+    };
+    let instances = vec![
+        kind("c3.large", 2, 3.75, 22.09, 0.105, 0.0296),
+        kind("c3.xlarge", 4, 7.5, 40.73, 0.21, 0.0768),
+        kind("c4.large", 2, 3.75, 44.46, 0.1, 0.031),
+        Instance {
+            baseline: Some(0.3),
+            credits_per_hour: 96.0,
+            spot_max: 0,
+            ..kind("t3.large", 4, 16.0, 38.0, 0.0832, 0.0)
+        },
+    ];
+    Env { instances, on_demand_max: 10, spot_max: 10 }
+}
+
+/// The bag called ED200 is 200 equal tasks. Its published plan has 2040 s and $0.27037: all spot machines that the limits allow but
+/// one of the dearest type, and one on-demand machine for what they cannot do before the spot deadline.
+#[test]
+fn hads_finds_the_published_plan_of_equal_tasks() {
+    let task = |number: usize| Task {
+        id: number.to_string(),
+        memory_mb: 167.808_53,
+        io: 0.0,
+        command: "sh exec.sh".to_owned(),
+        runtime_s: [("c3.xlarge", 204.0), ("c3.large", 210.0), ("c4.large", 195.0), ("t3.large", 190.0)]
+            .map(|(machine, seconds)| (machine.to_owned(), seconds))
+            .to_vec(),
+    };
+    let job = Job { job_id: "101".to_owned(), job_name: "ED200".to_owned(), tasks: (0..200).map(task).collect() };
+    let bag = Bag::new(job, env_of_plan()).unwrap();
+    let (table, _) = plan::plan(&bag, DEADLINE_S, None, PolicyName::HadsCc, &Settings::default()).unwrap();
+    assert_eq!((table.makespan_s, (table.cost * 1e6).round()), (2040.0, 270_372.0), "{table:?}");
+    let fleet: Vec<_> =
+        table.fleet.iter().map(|line| (line.count, line.machine.as_str(), line.market.as_str())).collect();
+    let one = (1, "c3.xlarge", "on-demand");
+    assert_eq!(
+        fleet,
+        [(3, "c4.large", "preemptible"), (2, "c3.xlarge", "preemptible"), (3, "c3.large", "preemptible"), one]
+    );
 }
 
 #[test]

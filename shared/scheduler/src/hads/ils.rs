@@ -49,19 +49,25 @@ struct Searching<'a> {
     machines: Vec<(usize, Lane)>,
     spot_s: f64,
     relaxed_s: f64,
+    deadline_s: f64,
+}
+
+/// The plan that the search begins with. Where the spot machines that the limits allow are too few, some tasks begin on-demand.
+pub fn first(bag: &Bag, deadline_s: f64) -> Result<Vec<Queue>, NoPlan> {
+    cc::plan(bag, deadline_s, false).or_else(|_| cc::plan(bag, deadline_s, true))
 }
 
 /// The plan: machines with their tasks, those on burstable machines stretched to the baseline.
 pub fn plan(bag: &Bag, deadline_s: f64, search: &Search) -> Result<Vec<Queue>, NoPlan> {
     let spot_s = cc::spot_deadline_s(bag, deadline_s)?;
-    let first = cc::plan(bag, deadline_s, false)?;
+    let first = first(bag, deadline_s)?;
     let mut machine_of = vec![0; bag.len()];
     for (machine, queue) in first.iter().enumerate() {
         queue.tasks.iter().for_each(|&task| machine_of[task] = machine);
     }
     let machines = first.iter().map(|queue| (queue.kind, queue.market)).collect();
     let rng = Rng::stream(search.seed, "ils", 0);
-    let mut searching = Searching { bag, search, rng, machines, spot_s, relaxed_s: spot_s };
+    let mut searching = Searching { bag, search, rng, machines, spot_s, relaxed_s: spot_s, deadline_s };
     let best = searching.run(machine_of);
     let mut queues = searching.queues(&best.machine_of);
     queues.retain(|queue| !queue.tasks.is_empty());
@@ -117,7 +123,11 @@ impl Searching<'_> {
             return Plan { machine_of, fitness: f64::INFINITY };
         }
         let queues = self.queues(&machine_of);
-        let late = queues.iter().any(|queue| queue.market == Lane::Spot && queue.makespan_s > self.relaxed_s);
+        let is_late = |queue: &Queue| {
+            let until_s = if queue.market == Lane::Spot { self.relaxed_s } else { self.deadline_s };
+            queue.makespan_s > until_s
+        };
+        let late = queues.iter().any(is_late);
         let (cost, makespan_s) = cost_and_makespan(self.bag, &queues);
         let fitness = if late { f64::INFINITY } else { self.weigh(cost, makespan_s / self.relaxed_s) };
         Plan { machine_of, fitness }

@@ -46,6 +46,12 @@ impl<'a> Held<'a> {
         self.wants[pool]
     }
 
+    /// Work seconds a second of the machines wanted of a market so far.
+    pub fn rate(&self, market: Lane) -> f64 {
+        let pools = self.snapshot.pools.iter().zip(&self.wants).filter(|(pool, _)| pool.market == market);
+        pools.map(|(pool, &count)| f64::from(count) * pool.rate()).sum()
+    }
+
     /// Machines wanted so far, Lambda apart.
     pub fn workers(&self) -> u32 {
         let pools = self.snapshot.pools.iter().zip(&self.wants);

@@ -56,6 +56,8 @@ struct Stable {
     /// All that may be added.
     addable: f64,
     boot_s: f64,
+    /// Work seconds a second of the smallest machine: nothing less can be started.
+    machine: f64,
     /// Work seconds a second of the slowest slot: what a long task may meet.
     speed: f64,
 }
@@ -71,6 +73,7 @@ impl Stable {
             booting: held - ready,
             addable: (all - held).max(0.0),
             boot_s: pools().map(|pool| pool.boot_p95_s).fold(0.0, f64::max),
+            machine: pools().map(crate::Pool::rate).fold(f64::INFINITY, f64::min),
             speed: pools().map(|pool| pool.speed).fold(f64::INFINITY, f64::min),
         }
     }
@@ -90,11 +93,12 @@ impl Stable {
     }
 }
 
-pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], settings: &Settings) -> Guard {
+pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], held: &Held, settings: &Settings) -> Guard {
     let (because, unguarded, infeasible) = Default::default();
     let mut guard = Guard { acts: false, keeps: false, needed: 0.0, because, unguarded, infeasible };
     let stable = Stable::of(snapshot);
-    let spot = held_rate(snapshot, Lane::Spot, false);
+    // What is to be started there now counts: nothing is lost as long as it comes.
+    let spot = held.rate(Lane::Spot);
     let mut affordable = Vec::with_capacity(demands.len());
     for &demand in demands {
         match unpaid(snapshot, demand) {
@@ -110,7 +114,9 @@ pub(super) fn of(snapshot: &Snapshot, demands: &[&Demand], settings: &Settings) 
             guard.infeasible.push(earliest(snapshot, &sum, &stable, settings));
         }
         let later = stable.needed(&sum, left_s - settings.period_s, stable.ready);
-        let reasonable = (settings.guard_boot_share * sum.work_s / stable.boot_s.max(1.0)).max(1.0);
+        // Each slot costs a boot, and at its end half of a task for which others still run.
+        let lost_s = (stable.boot_s + sum.longest_s / stable.speed / 2.0).max(1.0);
+        let reasonable = (settings.guard_loss_share * sum.work_s / lost_s).max(stable.machine);
         // While spot would still be in time, only what is impossible a period later makes us start.
         let on_spot_s = if spot > 0.0 { sum.work_s / spot + sum.longest_s + stable.boot_s } else { f64::INFINITY };
         let reach = |needed: f64, all: f64| {
@@ -212,13 +218,13 @@ mod tests {
     }
 
     fn guard(snapshot: &Snapshot, demand: &Demand) -> Guard {
-        let settings = Settings { margin_s: 0.0, period_s: 10.0, ..Settings::default() };
-        of(snapshot, &[demand], &settings)
+        let settings = Settings { margin_s: 0.0, period_s: 10.0, guard_loss_share: 0.3, ..Settings::default() };
+        of(snapshot, &[demand], &Held::new(snapshot), &settings)
     }
 
     #[test]
     fn waits_for_the_last_responsible_moment() {
-        // Without spot, 0.15 · 1000 / 50 = 3 slots are within reason: 1000 / (left − 150) > 3 from left = 483 on.
+        // Without spot, 0.3 · 1000 / (50 + 100 / 2) = 3 slots are within reason: 1000 / (left − 150) > 3 from left = 483 on.
         assert!(!guard(&snapshot(500.0, vec![]), &work(1000.0)).acts);
         let late = guard(&snapshot(510.0, vec![]), &work(1000.0));
         assert!(late.acts && late.infeasible.is_empty());
@@ -232,6 +238,17 @@ mod tests {
         // All ten slots are needed from left = 250 on.
         assert!(!guard(&snapshot(735.0, machines.clone()), &work(1000.0)).acts);
         assert!(guard(&snapshot(741.0, machines), &work(1000.0)).acts);
+    }
+
+    #[test]
+    fn spot_that_is_about_to_start_counts() {
+        // 1000 / (400 − 150) slots are needed: more than within reason, and fewer than there are.
+        let (empty, demand) = (snapshot(600.0, vec![]), work(1000.0));
+        let settings = Settings { margin_s: 0.0, period_s: 10.0, guard_loss_share: 0.3, ..Settings::default() };
+        let mut held = Held::new(&empty);
+        assert!(of(&empty, &[&demand], &held, &settings).acts);
+        held.add(1, 10);
+        assert!(!of(&empty, &[&demand], &held, &settings).acts);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Policy for Sheaf {
             spread::over(snapshot, market, &mut held, &width, &self.settings, &mut decision.reasons);
         }
 
-        let guard = guard::of(snapshot, &demands, &self.settings);
+        let guard = guard::of(snapshot, &demands, &held, &self.settings);
         guard.start(snapshot, &mut held, &mut decision.reasons);
         if demands.is_empty() && snapshot.demands.iter().any(is_spent) {
             self.end_all(snapshot, &mut held);

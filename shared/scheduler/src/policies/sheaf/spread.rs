@@ -33,8 +33,7 @@ pub(super) fn over(
         .collect();
     pools.sort_by(|a, b| a.0.total_cmp(&b.0));
     let rate = |held: &Held, pool: usize| f64::from(held.wanted(pool)) * snapshot.pools[pool].rate();
-    let of_market = |pool: &usize| snapshot.pools[*pool].market == market;
-    let mut total: f64 = (0..snapshot.pools.len()).filter(of_market).map(|pool| rate(held, pool)).sum();
+    let mut total = held.rate(market);
     let before = total;
     let mut started = 0;
     let open = |held: &Held, pool: usize| held.room(pool) > 0;
