@@ -18,10 +18,11 @@ use std::{
 
 use bytes::Bytes;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     Batch, Engine, EngineError, Row, SMALL_BYTES_MAX, Scan, Space, behind, journal,
+    room::Room,
     volumes::{Pointer, Volumes},
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct DiskEngine {
     /// Blobs taken since the last durable commit, as their rows.
     taken: RwLock<BTreeMap<String, Vec<u8>>>,
     durable: bool,
+    /// Of the journal, for commits that are synced. Held while one writes there.
+    room: Mutex<Room>,
     /// How often a commit has waited for the disk.
     syncs: AtomicU64,
     /// Why nothing is written any more. A sync that is tried again after it failed may succeed without what it was for.
@@ -68,6 +71,7 @@ impl DiskEngine {
             volumes,
             taken: RwLock::default(),
             durable,
+            room: Mutex::new(Room::new(&rows)),
             syncs: AtomicU64::new(0),
             failed: OnceLock::new(),
         })
@@ -119,6 +123,10 @@ fn create_rows(directory: &Path, rows: &Path) -> Result<(), EngineError> {
         _ => fs::create_dir_all(directory).map_err(io)?,
     }
     drop(open_rows(&new)?);
+    // Empty; without it, the next has its whole length when fjall opens the rows.
+    if let Some(journal) = journal::newest(&new).map_err(io)? {
+        fs::remove_file(journal).map_err(io)?;
+    }
     sync_directory(&new.join("keyspaces")).and_then(|()| fs::rename(&new, rows)).map_err(io)?;
     sync_directory(directory).map_err(io)
 }
@@ -247,10 +255,13 @@ impl DiskEngine {
             self.volumes.sync().map_err(io)?;
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
+        let mut bytes = 0;
         for (key, row) in &taken {
+            bytes += key.len() + row.len();
             write.insert(&self.spaces[&Space::Blobs], key.as_bytes(), row.as_slice());
         }
         for (space, key, row) in batch.rows {
+            bytes += key.len() + row.as_ref().map_or(0, Vec::len);
             match row {
                 Some(row) => write.insert(&self.spaces[&space], key, row),
                 None => write.remove(&self.spaces[&space], key),
@@ -262,7 +273,12 @@ impl DiskEngine {
             // fjall does nothing about an empty group; but commits before it may not be synced yet.
             return self.database.persist(mode).map_err(explain);
         }
+        let mut room = self.room.lock();
         write.durability(Some(mode)).commit().map_err(explain)?;
+        if sync {
+            room.used(bytes);
+        }
+        drop(room);
         if !taken.is_empty() {
             let mut all = self.taken.write();
             taken.keys().for_each(|key| drop(all.remove(key)));

@@ -58,7 +58,8 @@ pub(super) fn cut(rows: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn newest(rows: &Path) -> io::Result<Option<PathBuf>> {
+/// The journal that a database writes, or goes on with.
+pub(super) fn newest(rows: &Path) -> io::Result<Option<PathBuf>> {
     let mut newest: Option<(u64, PathBuf)> = None;
     for entry in fs::read_dir(rows)? {
         let path = entry?.path();

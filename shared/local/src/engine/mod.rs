@@ -6,6 +6,7 @@
 pub(crate) mod disk;
 mod journal;
 pub(crate) mod memory;
+mod room;
 pub(crate) mod volumes;
 
 use bytes::Bytes;
