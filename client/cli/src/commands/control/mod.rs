@@ -16,7 +16,7 @@ use sheaf_api::{
 };
 use sheaf_core::{FunctionKind, JobId, Lane, Manifest, limits};
 use sheaf_machines::{FleetSpec, Spent};
-use sheaf_scheduler::{formats::map::PlanMap, plan::PlanTable, simulate::Entry};
+use sheaf_scheduler::{formats::map::PlanMap, hads::Bag, plan::PlanTable, simulate::Entry};
 
 use self::{
     figures::Figures,
@@ -183,6 +183,8 @@ impl Control {
         let create = CreateJob {
             name: run.entry.name.clone(),
             deadline_ms: Some(text::now_ms() + (self.asked.deadline / time_scale * 1e3) as u64),
+            // The longest go first: what was measured of them says little of the rest.
+            task_ms: mean_s(&run.entry.bag).map(|mean_s| (mean_s / time_scale * 1e3).ceil() as u64),
             // Machines take their tasks from there, and second copies from the lane of those that stay.
             lane: if fleet.is_some() { Lane::Spot } else { Lane::default() },
             ..CreateJob::new(feed::job_id(), vec![function.reference.to_string()])
@@ -221,6 +223,13 @@ impl Control {
         let (policy, budget) = (self.asked.policy, self.machines.budget);
         Ok((waited, Figures::of(&ran, policy, budget, scale)))
     }
+}
+
+/// Seconds that a task of a bag takes on average, as job.json tells.
+fn mean_s(bag: &Bag) -> Option<f64> {
+    let told_s = |task: usize| (0..bag.env.instances.len()).find_map(|kind| bag.runtime_s(task, kind));
+    let tasks_s: Vec<f64> = (0..bag.len()).filter_map(told_s).collect();
+    (!tasks_s.is_empty()).then(|| tasks_s.iter().sum::<f64>() / tasks_s.len() as f64)
 }
 
 /// Submits and waits while machines are driven. When their budget is spent with work left, that is cancelled: nobody does it.
